@@ -129,7 +129,7 @@ class ArtifactStore:
         """Return the file system's path for a location. Raises ValueError for a location outside the store."""
         parts = PurePosixPath(location).parts
         if ".." in parts or location.startswith("/"):
-            raise ValueError(f"{location!r} is not a location in this artifact store")
+            raise ValueError(f"location: must be a relative path without '..', got {location!r}")
         return str(PurePosixPath(self.root) / location)
 
     def begin(self, location: str, size: int = 0) -> Writing:
@@ -397,7 +397,8 @@ class Writing:
         if self.sha256 != sha256:
             self.abort()
             raise Corrupt(
-                f"received {self.size} bytes with checksum {self.sha256}, expected checksum {sha256}"
+                f"the {self.size} received bytes have the checksum {self.sha256}, "
+                f"but the sender announced checksum {sha256}"
             )
         with self._storing():
             self._file.close()

@@ -134,11 +134,13 @@ class Leases(Settings):
     def _renderers_stop_before_tasks_move(self) -> Self:
         if self.heartbeat * 2 > self.lease:
             raise ValueError(
-                f"the setting heartbeat must be at most half of the setting lease ({self.lease:g} s), got {self.heartbeat:g} s"
+                f"the setting `heartbeat` must be at most half of the setting `lease` ({self.lease:g} s), "
+                f"got {self.heartbeat:g} s"
             )
         if self.lease >= self.requeue:
             raise ValueError(
-                f"the setting lease must be shorter than the setting requeue ({self.requeue:g} s), got {self.lease:g} s"
+                f"the setting `lease` must be shorter than the setting `requeue` ({self.requeue:g} s), "
+                f"got {self.lease:g} s"
             )
         return self
 
@@ -254,7 +256,7 @@ class FarmConfig(Settings):
         _, port = addresses.split(self.server.listen)
         if port and port == self.ray.port and not self.ray.address:
             raise ValueError(
-                f"ray.port: must differ from the port of server.listen, {port}; 0 takes any free port"
+                f"ray.port: must differ from the port in server.listen ({port}); give 0 to take any free port"
             )
         return self
 

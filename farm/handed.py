@@ -90,7 +90,9 @@ class Handed:
         try:
             return read_value(cls, json.loads(sent))
         except ValueError as error:
-            raise Unreadable(f"the message with the renderer's task can't be read: {error}") from None
+            raise Unreadable(
+                f"the message that gives this renderer its task can't be read: {error}"
+            ) from None
 
     def sent(self) -> bytes:
         """Return the message as bytes, to be sent to a renderer."""

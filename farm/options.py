@@ -92,15 +92,15 @@ def listed(options: type[Options]) -> list[Option]:
 def assigned(text: str) -> tuple[str, Any]:
     """Return the name and the value of an option that is written `name=value`.
 
-    The value is JSON, or else plain text. Numbers with commas between them are a list, also without brackets and with
-    .5 for 0.5.
+    The value is read as JSON if it is valid JSON, otherwise as plain text. A list of numbers needs only commas, no
+    brackets (1,2,3), and its numbers may be written .5 for 0.5.
 
     Raises:
         InvalidSpec: There is no name or no `=` (field "options").
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise InvalidSpec("options", f"need name=value, such as eta=0.5, got '{shown(text, 60)}'")
+        raise InvalidSpec("options", f"must be name=value, such as eta=0.5, got '{shown(text, 60)}'")
     try:
         return name.strip(), json.loads(value, parse_constant=_no_number)
     except ValueError:
@@ -173,7 +173,8 @@ def settle(
         if len(takers) > 1:
             raise InvalidSpec(
                 f"options.{key}",
-                f"several plugins have this option; write {' or '.join(f'{kind}.{name}' for kind, name in takers)}",
+                "several plugins of this job have this option; to choose one, write "
+                f"{' or '.join(f'{kind}.{name}' for kind, name in takers)}",
             )
         if not takers:
             ignored.append(_ignored(key, chosen, offers))
@@ -181,7 +182,7 @@ def settle(
         (kind, name) = takers[0]
         if (kind, name) in names:
             raise InvalidSpec(
-                f"options.{key}", f"the option is given twice, also as {names[kind, name]}; give it once"
+                f"options.{key}", f"the option is also given as {names[kind, name]}; give it only once"
             )
         sorted_out[kind][name] = value
         names[kind, name] = key

@@ -424,8 +424,9 @@ class Media:
         before: How many copies of the condition's first frame are encoded before the condition.
         after: How many copies of the condition's last frame are encoded after the condition.
         start: The global latent at which the encoded condition begins.
-        points: The rendered frames at which a single frame of the condition is also encoded by itself.
-        listed: The condition's index in the user's list; None if the plan has the order of that list.
+        points: The positions, as rendered frames, of those frames of the condition that are also encoded singly.
+        listed: The condition's index in the user's list; None if the plan keeps the conditions in the order of that
+            list.
     """
 
     artifact_id: str
@@ -544,7 +545,8 @@ class JobPart:
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
             raise Unreadable(
-                f"the plan has version {version}, but this software reads only up to version {VERSION}; upgrade the software"
+                f"the plan has version {version}, but this software can read plans only up to version {VERSION}; "
+                "upgrade the software"
             )
         return read_value(cls, stored)
 

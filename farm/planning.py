@@ -63,8 +63,8 @@ class LearntSizes:
 
     Attributes:
         least: The shortest side in pixels; `SPATIAL` if no lower limit is known.
-        largest: The largest size, as width and height in pixels. The model draws a size well if it has at most as many
-            pixels, and no side longer than the longer side of `largest`.
+        largest: The largest size, as width and height in pixels. The model draws a size well if that size has
+            no more pixels than `largest`, and no side longer than the longer side of `largest`.
         elsewhere: A warning about other sizes. It completes the sentence "its pictures ...", such as "may be worse".
     """
 

@@ -51,7 +51,7 @@ def _load(group: str, specification: type) -> pluggy.PluginManager:
             whose = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             raise BrokenPlugin(
                 f"the plugin {point.name!r} ({group}) of {whose} can't be used: {type(error).__name__}: {error}; repair or "
-                "uninstall it"
+                "uninstall that plugin"
             ) from error
     return plugins
 
@@ -153,7 +153,9 @@ def open_sampler(name: str, options: OpenOptions) -> Sampler:
     """
     found = _opening().hook.farm_open_sampler(sampler=name, options=options)
     if found is None:
-        raise PluginTrouble(f"sampler: no rendering plugin on this machine has a sampler named {name!r}")
+        raise PluginTrouble(
+            f"sampler: no rendering plugin on this machine offers this sampler; install one that offers {name!r}"
+        )
     return found
 
 
@@ -175,5 +177,7 @@ def open_guidance(
         guidance=name, options=options, guidance_scale=guidance_scale, sigmas=sigmas
     )
     if found is None:
-        raise PluginTrouble(f"guidance: no rendering plugin on this machine has a guidance named {name!r}")
+        raise PluginTrouble(
+            f"guidance: no rendering plugin on this machine offers this guidance; install one that offers {name!r}"
+        )
     return found

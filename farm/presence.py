@@ -76,7 +76,7 @@ def taken(home: Path, now: float) -> str:
         if until is None:
             return "was taken by its owner until they say otherwise"
         if isinstance(until, bool) or not isinstance(until, (int, float)):
-            raise TypeError("the value of 'until' is not a time")
+            raise TypeError("`until` must be null or a Unix time in seconds")
         return "" if now >= until else f"was taken by its owner until {_at(until)}"
     except FileNotFoundError:
         return ""

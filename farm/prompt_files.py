@@ -46,7 +46,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
     name = shown(path.name)
     kind = {".yaml": _yaml_rows, ".yml": _yaml_rows, ".csv": _csv_rows}.get(path.suffix.lower())
     if kind is None:
-        raise InvalidSpec("prompts", f"{name} must be a file that ends in .yaml, .yml or .csv")
+        raise InvalidSpec("prompts", f"the name of the file {name} must end in .yaml, .yml or .csv")
     timed: list[tuple[int, str]] = []
     try:
         for place, row in kind(_text_of(path)):
@@ -58,7 +58,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
             timed.append((frame, text))
         if not timed:
             raise _Wrong(
-                "the file has no rows; give rows, each with a text and one of frame, seconds and timecode"
+                'the file has no rows; give each prompt a row with "text" and one of "frame", "seconds" and "timecode"'
             )
     except ValueError as error:
         raise InvalidSpec("prompts", f"{name}: {error}") from None
@@ -156,7 +156,8 @@ def _check_header(columns: list[str]) -> None:
     if unknown or "text" not in columns or len(set(columns)) < len(columns):
         found = ", ".join(shown(column, 60) for column in columns)
         raise _Wrong(
-            f"the first line must name the column text, and may name frame, seconds and timecode, each only once; got {found}"
+            'the first line must name the column "text", and may also name "frame", "seconds" and "timecode", '
+            f"each only once; got {found}"
         )
 
 
@@ -164,7 +165,8 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
     """Return the frame and the text of a row. Raises ValueError."""
     if not isinstance(row, Mapping):
         raise _Wrong(
-            "the row must have text and one of frame, seconds and timecode, such as 'frame: 240' and 'text: it stops'"
+            'the row must have "text" and one of "frame", "seconds" and "timecode", '
+            "such as 'frame: 240' and 'text: it stops'"
         )
     if _TOO_MANY in row:
         raise _Wrong(
@@ -190,7 +192,7 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
         return 0, text
     if len(times) != 1:
         got = " and ".join(times) or "none"
-        raise _Wrong(f"the row must have one of frame, seconds and timecode, got {got}")
+        raise _Wrong(f'the row must have exactly one of "frame", "seconds" and "timecode", got {got}')
     ((key, value),) = times.items()
     try:
         return _frame(key, value, rate), text
@@ -218,7 +220,9 @@ def check_text(text: str) -> None:
 def check_within(frame: int, frames: int) -> None:
     """Raise ValueError if a prompt at `frame` would begin after the end of a video of `frames` frames."""
     if frame >= frames:
-        raise ValueError(f"begins at frame {frame}, but the video has only {frames} frames, counted from 0")
+        raise ValueError(
+            f"the prompt begins at frame {frame}, but the video has only {frames} frames, and the first is frame 0"
+        )
 
 
 def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
@@ -227,5 +231,6 @@ def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(
-            f"the prompt begins at frame {frame}, but must begin after the prompt of the previous row, which begins at frame {before[-1][0]}"
+            f"the prompt begins at frame {frame}, but the prompt of the previous row begins at frame {before[-1][0]}; "
+            "each prompt must begin after the one before it"
         )

@@ -127,7 +127,7 @@ History = Mapping[str, "Tensor"]
 
 
 def _nothing_drawn() -> Tensor:
-    raise RuntimeError("this sampler draws no noise")
+    raise RuntimeError("noise: must be given, because this sampler draws noise")
 
 
 @dataclass(frozen=True)

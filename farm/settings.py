@@ -93,8 +93,8 @@ def _reachable(value: str) -> str:
     host, port = addresses.split(value)
     if addresses.is_any(host) or not port:
         raise ValueError(
-            "must be the HOST:PORT that other machines connect to, such as 10.0.0.5:7433; 0.0.0.0, [::] and port 0 are only "
-            "for listening"
+            "must be the HOST:PORT that other machines connect to, such as 10.0.0.5:7433; no machine can "
+            "connect to 0.0.0.0, [::] or port 0"
         )
     return value
 
@@ -214,7 +214,7 @@ def load(
         text = os.path.expanduser(text)
         if not text.isascii() and storable(text) != text:
             raise InvalidConfig(
-                f"{key}: must be UTF-8, because databases and Ray take no other text"
+                f"{key}: must be UTF-8 text, because databases and Ray accept no other text"
                 + ("" if key in _SECRET else f"; got {shown(text)}")
             )
     return settings
@@ -298,14 +298,14 @@ def _from_file(model: type[BaseModel], values: Mapping[str, Any], folder: Path) 
 def _read(path: Path) -> dict[str, Any]:
     # A shell's own pipe has a writer; any other pipe could block for ever.
     if path.is_fifo() and path.parent != Path("/dev/fd"):
-        raise InvalidConfig(f"cannot read {path}: it is a pipe; give a file")
+        raise InvalidConfig(f"cannot read {path}: it is a pipe; give an ordinary file")
     try:
         # Some editors begin a file with a byte order mark.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidConfig(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InvalidConfig(f"{path}: is not TOML: it must be text in UTF-8") from None
+        raise InvalidConfig(f"{path}: must be a TOML file in UTF-8, but its text is not UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidConfig(f"{path}: is not TOML: {error}") from None
 

@@ -62,7 +62,9 @@ class Media(_Part):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.artifact_id) == bool(self.path):
-            raise ValueError("give either artifact_id (an upload) or path (a file on the daemon's host)")
+            raise ValueError(
+                "must have either `artifact_id` (an uploaded file) or `path` (a file on the daemon's host)"
+            )
         return self
 
 
@@ -166,7 +168,7 @@ class JobSpec(_Part):
     @model_validator(mode="after")
     def _options_are_few(self) -> Self:
         if (size := len(json.dumps(self.options))) > MAX_OPTIONS_BYTES:
-            raise ValueError(f"options must take at most {MAX_OPTIONS_BYTES} bytes as JSON, got {size}")
+            raise ValueError(f"`options` must be at most {MAX_OPTIONS_BYTES} bytes as JSON, got {size}")
         return self
 
     @model_validator(mode="after")
@@ -174,11 +176,13 @@ class JobSpec(_Part):
         frames = [prompt.frame for prompt in self.later_prompts]
         if any(later <= earlier for earlier, later in pairwise(frames)):
             raise ValueError(
-                f"later_prompts must be in the order of their frames, got {', '.join(map(str, frames))}"
+                f"every `frame` in `later_prompts` must be higher than the one before, "
+                f"got {', '.join(map(str, frames))}"
             )
         if frames and frames[-1] >= self.frames:
             raise ValueError(
-                f"later_prompts must begin within the video's {self.frames} frames, got {frames[-1]}"
+                f"every `frame` in `later_prompts` must be below {self.frames} (the length of the video), "
+                f"got {frames[-1]}"
             )
         return self
 
@@ -228,7 +232,7 @@ _ACCEPTED = {
     "greater_than": "above {gt}",
     "multiple_of": "a multiple of {multiple_of}",
     "string_too_long": "at most {max_length} characters",
-    "too_long": "at most {max_length} of them",
+    "too_long": "at most {max_length} entries",
     "string_too_short": "at least {min_length} character(s)",
     "literal_error": "{expected}",
     "missing": "given",
@@ -270,7 +274,7 @@ def _refuse_what_cannot_be_sent(value: Any, field: str = "") -> None:
         for number, part in enumerate(value):
             _refuse_what_cannot_be_sent(part, f"{field}.{number}")
     elif isinstance(value, str) and storable(value) != value:
-        raise InvalidSpec(field, f"must be UTF-8 without NUL characters, got '{shown(value, 60)}'")
+        raise InvalidSpec(field, f"must be UTF-8 text without NUL characters, got '{shown(value, 60)}'")
 
 
 _PARTS: dict[str, type[_Part]] = {"conditions": Condition, "media": Media, "later_prompts": TimedPrompt}

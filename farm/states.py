@@ -151,7 +151,7 @@ def advance(current: State, target: State, *, retry: bool = False, damaged: bool
     if type(current) is not type(target) or target not in ways.get(type(current), {}).get(current, ()):
         kind = type(current).__name__.removesuffix("State").lower()
         raise IllegalTransition(
-            f"a {kind} cannot {'be retried' if retry else 'go'} from {current} to {target}"
+            f"a {kind} cannot {'be moved by a retry' if retry else 'change'} from {current} to {target}"
         )
     return target
 

@@ -36,8 +36,8 @@ class Strict(yaml.constructor.BaseConstructor):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"'#' would end the text {shown(value.value, 60)!r}; put the text in quotes, or, if the '#' begins "
-                    "a comment, put a space after it",
+                    f"'#' would end the text {shown(value.value, 60)!r}; put the text in quotes. If the '#' begins a "
+                    "comment, put a space after the '#'",
                     mark,
                 )
             if isinstance(key, yaml.ScalarNode) and key.value in before:

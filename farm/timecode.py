@@ -29,20 +29,24 @@ def frame_of(timecode: str, rate: Fraction) -> int:
     count = -(-rate.numerator // rate.denominator)
     if rate not in (count, Fraction(count * 1000, 1001)):
         raise ValueError(
-            f"a timecode needs a whole frame rate or an NTSC rate, not {float(rate):g} fps; use seconds"
+            f"a timecode can't be used at {float(rate):g} fps, only at whole frame rates and NTSC rates; give seconds"
         )
     if number >= count:
         raise ValueError(
-            f"must have a frame from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'"
+            f"must end in a frame from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'"
         )
     frame = ((hours * 60 + minutes) * 60 + seconds) * count + number
     if found[4] == ":":
         return frame
     if rate not in (Fraction(30_000, 1001), Fraction(60_000, 1001)):
-        raise ValueError(f"is drop-frame (';'), but {float(rate):g} fps has no drop-frame; use HH:MM:SS:FF")
+        raise ValueError(
+            f"drop-frame timecode (with ';') can't be used at {float(rate):g} fps; use HH:MM:SS:FF"
+        )
     dropped = count // 15
     if seconds == 0 and number < dropped and minutes % 10:
-        raise ValueError(f"'{timecode}' is one of the labels that drop-frame timecode leaves out")
+        raise ValueError(
+            f"drop-frame timecode skips the label '{timecode}'; give the timecode of another frame"
+        )
     whole = hours * 60 + minutes
     return frame - dropped * (whole - whole // 10)
 

@@ -19,14 +19,14 @@ SPATIAL = 32
 def latents_for(frames: int) -> int:
     """Return the number of latents that hold `frames` ≥ 1 pixel frames, rounded up."""
     if frames < 1:
-        raise ValueError(f"frames must be at least 1, got {frames}")
+        raise ValueError(f"frames: must be at least 1, got {frames}")
     return -(-(frames - 1) // TEMPORAL) + 1
 
 
 def frames_of(latents: int) -> int:
     """Return the number of pixel frames in `latents` ≥ 1 decoded latents: 8(latents-1)+1."""
     if latents < 1:
-        raise ValueError(f"latents must be at least 1, got {latents}")
+        raise ValueError(f"latents: must be at least 1, got {latents}")
     return TEMPORAL * (latents - 1) + 1
 
 
@@ -36,7 +36,7 @@ def frame_span(start: int, stop: int) -> tuple[int, int]:
     Latents and frames are counted from the start of the video.
     """
     if not 0 <= start < stop:
-        raise ValueError(f"a range of latents must have 0 <= start < stop, got [{start}, {stop})")
+        raise ValueError(f"start, stop: must satisfy 0 <= start < stop, got start {start} and stop {stop}")
     return (0 if start == 0 else TEMPORAL * start - 7), TEMPORAL * (stop - 1) + 1
 
 
@@ -71,9 +71,9 @@ def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
     Raises ValueError unless latents ≥ 1 and 1 ≤ overlap < length.
     """
     if latents < 1:
-        raise ValueError(f"latents must be at least 1, got {latents}")
+        raise ValueError(f"latents: must be at least 1, got {latents}")
     if not 1 <= overlap < length:
-        raise ValueError(f"the overlap must be from 1 to {length - 1}, got {overlap}")
+        raise ValueError(f"overlap: must be from 1 to {length - 1}, got {overlap}")
     if latents <= length:
         return (Cut(0, latents),)
     count = -(-(latents - overlap) // (length - overlap))

@@ -56,14 +56,14 @@ class Meeting:
         one, other = (f"{kinds[index]} {index + 1}" for index in (self.one, self.other))
         first, second = self.frames
         # A high PSNR is a likeness: "differ by 3 dB" would read as nearly alike.
-        likeness = f"{db:.0f} dB of PSNR; below {UNLIKE:.0f} they are different pictures"
+        likeness = f"their PSNR is {db:.0f} dB; below {UNLIKE:.0f} dB, two pictures count as different"
         if self.over:
             return f"{other} at frame {second} contradicts {one}, which the video is made from ({likeness})"
         room = second - first
         return (
-            f"{one} at frame {first} and {other} at frame {second} contradict each other ({likeness}), and "
-            f"the video has {room} frame{'' if room == 1 else 's'} to get from one to the other; move them at least "
-            f"{TEMPORAL} frames apart, or give one of the two a strength below 1"
+            f"{one} at frame {first} and {other} at frame {second} contradict each other ({likeness}), but "
+            f"the video has only {room} frame{'' if room == 1 else 's'} to get from one to the other; "
+            f"move them at least {TEMPORAL} frames apart, or give one of the two a strength below 1"
         )
 
 

@@ -165,9 +165,12 @@ class Intake:
         if spec.storyboard_model or not drawing or not smaller or not self._store.nodes.weights_of(smaller):
             return []
         share = drawing / sum(task.flops for task in plan.tasks)
-        faster = f"storyboard_model {smaller} would draw it much faster"
+        faster = f"storyboard_model={smaller} would make the drawing much faster"
         return [
-            f"storyboard: {share:.0%} of the work is drawing the storyboard, and no other task of the job can run meanwhile; {faster}"
+            (
+                f"storyboard: {share:.0%} of the job's work is drawing the storyboard, and the job's other tasks wait "
+                f"for it; {faster}"
+            )
         ]
 
     def _weights(self, model: ModelFacts, field: str = "model") -> str:
@@ -183,8 +186,8 @@ class Intake:
             because = f" ({'; '.join(known)})" if known else ""
             raise InvalidSpec(
                 field,
-                f"no node has offered the model {model.name} yet{because}; start a node that has the model, or pin the model's weights in farm.toml "
-                f"([models.{model.name}] weights)",
+                f"no node has offered the model {model.name} yet{because}; "
+                f"start a node that has the model, or set `weights` in the section [models.{model.name}] of farm.toml",
             )
         # Where nodes differ, the weights most of them have; the others are told why they get no work.
         return min(offered, key=lambda weights: (-offered[weights], weights))
@@ -254,7 +257,8 @@ class Intake:
                 artifact = self._store.artifacts.get(media.artifact_id)
             except NotFound:
                 raise InvalidSpec(
-                    f"{field}.artifact_id", f"there is no artifact {shown(media.artifact_id)!r}"
+                    f"{field}.artifact_id",
+                    f"the farm has no artifact {shown(media.artifact_id)!r}; upload the file first",
                 ) from None
             if artifact.state in KEPT_NO_LONGER:
                 raise InvalidSpec(
@@ -272,7 +276,8 @@ class Intake:
         if not any(path.is_relative_to(root) for root in roots):
             allowed = ", ".join(map(str, roots)) or "none; set media.roots in farm.toml, or upload the file"
             raise InvalidSpec(
-                f"{field}.path", f"must lie under an allowed root ({allowed}), got {media.path!r}"
+                f"{field}.path",
+                f"must lie in one of the folders in media.roots ({allowed}), got {media.path!r}",
             )
         return self._store.artifacts.new_id(), path
 

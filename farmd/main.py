@@ -237,10 +237,12 @@ def _farm_name(authority: Authority, store_url: str) -> str:
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="farm.toml to read.")
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="The farm.toml to read."
+)
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Folder of the farm's state.")
 @click.option("--listen", help="Address and port of the gRPC server, such as 127.0.0.1:7433.")
-@click.option("--stop", is_flag=True, help="End the Ray head and bridge that a stopped farmd left running.")
+@click.option("--stop", is_flag=True, help="Only end the Ray processes that a stopped farmd left running.")
 @click.version_option(__version__)
 def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -> None:
     """The farm's daemon: API, job store and scheduler.

@@ -306,8 +306,8 @@ async def _join(config: NodeConfig) -> identity.NodeIdentity:
             if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
                 # Waiting would never help: whoever answers there isn't the farm that made the token.
                 raise AgentRefused(
-                    f"join_token: doesn't fit the certificate of the farm at {config.server}; "
-                    "`farmctl node enroll` on that farm prints the right command. If you used that command, check this machine's clock"
+                    f"join_token: doesn't match the certificate of the farm at {config.server}; use the command that "
+                    "`farmctl node enroll` prints on that farm. If you did, check this machine's clock"
                 ) from None
             if not told:
                 log.warning("can't register yet; retrying", server=config.server, problem=error.details())
@@ -336,14 +336,14 @@ def _keep_others_out(home: Path) -> None:
     help="The token that `farmctl node enroll` prints, or @FILE. Needed at the first start only.",
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Folder for this node's identity and files.")
-@click.option("--name", help="Name of this node, for people.")
-@click.option("--config", "path", type=click.Path(path_type=Path), help="node.toml to read.")
-@click.option("--threads", type=int, help="CPU threads for all renderers of this node together.")
+@click.option("--name", help="Name under which the farm shows this node.")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="The node.toml to read.")
+@click.option("--threads", type=int, help="Total number of CPU threads for all renderers of this node.")
 @click.option(
     "--drain-deadline",
     type=float,
     metavar="SECONDS",
-    help="How long tasks may go on after SIGTERM before the node stops them and hands them back to the farm.",
+    help="Seconds that tasks may continue after SIGTERM. Then the node stops them and gives them back to the farm.",
 )
 @click.version_option(__version__)
 def main(

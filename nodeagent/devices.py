@@ -29,8 +29,8 @@ def declared(
 ) -> list[ProbedDevice]:
     """Return the devices that the config declares, completed with what the probe has found.
 
-    The first declared device with a backend takes its model name, driver and speed from this machine's first device
-    with that backend, the second from the second, and so on.
+    Declared and found devices are matched in order, separately for each backend: the first declared device of a backend
+    takes its model name, driver and speed from the first found device of that backend, and so on.
 
     Args:
         devices: The devices that the config declares.

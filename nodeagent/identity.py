@@ -156,7 +156,9 @@ def _damage(identity: NodeIdentity, sums: dict[str, str]) -> DamagedFile | None:
         damaged_files.read_certificate(identity.ca_file, _REMEDY)
         for file in identity.files:
             if sums.get(file.name, _sum(file)) != _sum(file):
-                return DamagedFile(file, "is damaged (its content is not what this node wrote)", _REMEDY)
+                return DamagedFile(
+                    file, "is damaged (its content has changed since this node wrote it)", _REMEDY
+                )
     except DamagedFile as error:
         return error
     except FileNotFoundError as error:
@@ -188,10 +190,12 @@ async def register(home: Path, name: str, server: str, join_token: str) -> NodeI
     stored = _read(home) or {}
     server = server or stored.get("server", "")
     if not server:
-        raise NotJoined("server: give --server HOST:PORT, the daemon's address")
+        raise NotJoined(
+            "server: the address of the farm's daemon is missing; give it with --server HOST:PORT"
+        )
     if not join_token:
         raise NotJoined(
-            "join_token: at the first start give --join-token with the token that `farmctl node enroll` prints"
+            "join_token: the first start needs the token that `farmctl node enroll` prints; give it with --join-token"
         )
     ca_pem, secret = security.parse_join_token(join_token)
     node_id = stored.get("node_id") or uuid.uuid4().hex
@@ -235,11 +239,11 @@ def _read(home: Path) -> Stored | None:
         # A node that died while it registered has kept no more than its id.
         if not isinstance(value, str) or (not value and (key == "node_id" or stored.get("joined"))):
             raise DamagedFile(
-                file, f"is damaged ({key} is missing from the file, or its value is not a text)", _REMEDY
+                file, f"is damaged (the key '{key}' is missing, or its value is not a text)", _REMEDY
             )
     sums = stored.get("sha256", {})
     if not isinstance(sums, dict) or not all(isinstance(one, str) for one in sums.values()):
-        raise DamagedFile(file, "is damaged (its sha256 values are not texts)", _REMEDY)
+        raise DamagedFile(file, "is damaged (under the key 'sha256', a value is not a text)", _REMEDY)
     return {key: stored[key] for key in (*known, "sha256") if key in stored}
 
 

@@ -78,7 +78,8 @@ def open_journal(path: Path) -> Journal:
         if not _of_system(error):
             raise
         raise JournalAway(
-            f"{path} can't be used now ({error}); see to it that its disk has room and that this user can write to its folder"
+            f"{path} can't be used now ({error}); make sure that the disk has room and "
+            "that this user can write to the file's folder"
         ) from None
 
 

@@ -178,7 +178,7 @@ class RayletKeeper:
     def _why_ended(self, lived: float) -> str:
         why = f"the node's raylet ended {lived:.0f} s after it came up, and is started again"
         if self._node_ip and self._node_ip not in (addresses.LOOPBACK, *addresses.look().others):
-            why += f"; raylet.node_ip is {self._node_ip}, which is no address of this machine"
+            why += f"; the setting raylet.node_ip is {self._node_ip}, which is not an address of this machine"
         return why
 
     def _outdated(self, raylet: Raylet) -> str:

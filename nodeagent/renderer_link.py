@@ -144,7 +144,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     def _give_up(self, renderer: _Renderer) -> None:
         """Kill a renderer that hangs, and lose its attempts at once: a process that waits for a disk may take long to end."""
-        why = f"renderer of {renderer.device} (process {renderer.pid}) said nothing for {renderer.silent:.0f} s, and was killed"
+        why = (
+            f"renderer of {renderer.device} (process {renderer.pid}) sent no message for {renderer.silent:.0f} s, "
+            "and was killed"
+        )
         renderer.silent = 0.0
         if not lives(renderer.pid, renderer.born):
             return
@@ -188,7 +191,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
 
     def pids(self) -> list[tuple[int, str]]:
-        """Return each renderer process that isn't known to be dead, as (pid, text from nodeagent.liveness.born)."""
+        """Return (pid, text) for each renderer process that isn't known to be dead.
+
+        nodeagent.liveness.born made the text, which tells the process from others with the same pid.
+        """
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
@@ -341,7 +347,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         elif kind == "in_hand":
             named = {(one.attempt_id, one.epoch) for one in request.in_hand.attempts}
             for attempt_id, epoch in [one for one in renderer.attempts if one not in named]:
-                why = f"the renderer (process {renderer.pid}) stopped working on the attempt without reporting an end; this is a bug, please report it"
+                why = (
+                    f"the renderer (process {renderer.pid}) stopped working on the attempt without reporting a result; "
+                    "this is a bug, please report it"
+                )
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
                 failed = nodes_pb2.OUTCOME_FAILED
                 self._log(reference).error("no renderer was working on this attempt")

@@ -62,7 +62,7 @@ class FarmEvents(Protocol):
         """Leave the Ray cluster if `leave` is true; otherwise join it again, as the farm asks."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Replace the raylet with the id `ray_node_id` by a new one. `why`: the farm's reason."""
+        """Start a new raylet in place of the one whose id is `ray_node_id`. `why` is the farm's reason."""
 
 
 class FarmStream:

@@ -22,7 +22,7 @@ def generate(target: Path) -> None:
     arguments = ["protoc", f"-I{ROOT}", f"-I{common}", f"--python_out={target}", f"--pyi_out={target}"]
     arguments += [f"--grpc_python_out={target}", *map(str, sources)]
     if protoc.main(arguments) != 0:
-        raise RuntimeError("protoc refused the proto files; its messages are above")
+        raise RuntimeError("protoc refused the proto files; the messages above say why")
 
 
 if __name__ == "__main__":

@@ -150,8 +150,8 @@ class Hold:
 
         Args:
             seconds: how long to wait.
-            delivering: True while the attempt sends a file to the farm. If its task is then to continue elsewhere,
-                the attempt has KEEP_SECONDS to send the file before Stopped is raised.
+            delivering: True while the attempt sends a file to the farm. If the attempt is stopped meanwhile so that its
+                task can continue elsewhere, it has KEEP_SECONDS to send the file before Stopped is raised.
 
         Raises:
             Stopped: the attempt was stopped.

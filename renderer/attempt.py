@@ -103,7 +103,7 @@ class Attempt:
         return json.loads(text)
 
     def pause(self, seconds: float) -> None:
-        """Wait for `seconds` before a transfer is tried again. Other threads may compute meanwhile. Raises Stopped."""
+        """Wait `seconds` before a transfer is tried again, and let other threads compute meanwhile. Raises Stopped."""
         with self._turn.let_go():
             self._hold.pause(seconds, delivering=self._delivering)
 

@@ -79,9 +79,7 @@ class Workbench:
             return self._decode(task, sources)
         if task.kind == "mux":
             return self._mux(task)
-        raise TaskRefused(
-            f"kind: a renderer can't do tasks of the kind {task.kind!r}; accepted: {', '.join(MODEL_KINDS)}, decode, mux"
-        )
+        raise TaskRefused(f"kind: must be one of {', '.join(MODEL_KINDS)}, decode, mux, got {task.kind!r}")
 
     def free(self) -> None:
         """Unload all models and give memory back to the device."""
@@ -96,7 +94,7 @@ class Workbench:
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
             raise TaskRefused(
-                f"model: this machine has no model {name!r}; it has {', '.join(sorted(sources)) or 'none'}"
+                f"model: this machine has no model {name!r}; its models: {', '.join(sorted(sources)) or 'none'}"
             )
         key = (name, source, weights, precision)
         if key in self._warm:
@@ -104,7 +102,8 @@ class Workbench:
         found = self._planning.farm_weights_hash(model=name, source=source, cache=self._cache)
         if found != weights:
             raise TaskRefused(
-                f"weights: the job was planned with {name} weights {weights}, but the weights in {source} are {found or 'missing'}"
+                f"weights: the job needs weights of {name} with the hash {weights}; hash of the weights in {source}: "
+                f"{found or 'none, because the weights are missing'}"
             )
         # A job may use a small model beside its own, by turns.
         if not self._fit([(name, precision), *((warm[0], warm[3]) for warm in self._warm)]):
@@ -115,7 +114,7 @@ class Workbench:
                 model=name, source=source, precision=precision, device=self._device
             )
         if model is None:
-            raise TaskRefused(f"model: no rendering plugin on this machine loads {name!r}")
+            raise TaskRefused(f"model: no rendering plugin on this machine can load {name!r}")
         self._warm[key] = model
         return model
 
@@ -130,7 +129,7 @@ class Workbench:
         if output is None or name not in self._suffixes:
             known = ", ".join(sorted(self._suffixes)) or "none"
             raise TaskRefused(
-                f"output: no plugin on this machine writes {name!r}; outputs that this machine can write: {known}"
+                f"output: no plugin on this machine can write {name!r}; outputs that this machine can write: {known}"
             )
         return output, self._suffixes[name]
 

@@ -128,8 +128,8 @@ def test_a_verb_that_needs_the_full_distribution_says_what_to_install(client_alo
     verb = " ".join(line.split()[:2]).removesuffix(" a.db")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"farmctl: `farmctl {verb}` needs ltx-farm, and only ltx-farm-client is installed here; install ltx-farm "
-        f"{__version__} into a Python environment of its own\n"
+        f"farmctl: `farmctl {verb}` needs the package ltx-farm, but only ltx-farm-client is installed; install "
+        f"ltx-farm {__version__} into a separate Python environment\n"
     )
 
 

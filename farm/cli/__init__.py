@@ -122,8 +122,9 @@ class _Commands(click.Group):
 @click.option(
     "--profile",
     metavar="FILE",
-    help="The client.json of the farm to talk to. Default: the file that FARM_PROFILE names; else FARM_SERVER with "
-    "FARM_CA and FARM_TOKEN (or FARM_TOKEN_FILE); else the farm in FARM_HOME (~/.farm).",
+    help="The client.json of the farm to use. Default: the file that FARM_PROFILE names. If that is not set: the "
+    "values of FARM_SERVER, FARM_CA and FARM_TOKEN (or FARM_TOKEN_FILE). If "
+    "none is set: the farm in FARM_HOME (~/.farm).",
 )
 @click.version_option(__version__)
 @click.pass_context

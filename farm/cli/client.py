@@ -35,10 +35,10 @@ def client() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.pass_context
 def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -> None:
-    """Write FILE, with which a client on another machine can use this farm.
+    """Write a profile to FILE, so that farmctl on another machine can use this farm.
 
     FILE contains the farm's address, certificate and token. Keep it secret: anyone who has it can do everything that
-    farmctl does. On the other machine, name it with --profile or FARM_PROFILE. If FILE is -, the command writes to
+    farmctl does. On the other machine, name FILE with --profile or FARM_PROFILE. If FILE is -, the command writes to
     standard output.
 
     \b
@@ -58,9 +58,12 @@ def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -
         try:
             write_whole(Path(file), content, replace=overwrite)
         except FileExistsError:
-            raise InvalidSpec("output", f"{file} exists; give another name, or --overwrite") from None
+            raise InvalidSpec(
+                "output", f"{file} exists; give another name, or add --overwrite to replace it"
+            ) from None
         note(
-            f"{file} is a client's profile for the farm at {server or answer.servers[0]}; anyone who has it can use the farm"
+            f"{file} is now a profile for the farm at {server or answer.servers[0]}. Keep this file secret: "
+            "anyone who has it can use the farm"
         )
     if not server:
         tell_reach(list(answer.servers), list(answer.others), "clients")

@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def config() -> None:
-    """Print the settings that farm.toml and node.toml may contain.
+    """Print the settings that the configuration files farm.toml and node.toml may contain.
 
     \b
     Example:
@@ -16,7 +16,9 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--node", is_flag=True, help="Print farm-node's settings instead of farmd's.")
+@click.option(
+    "--node", is_flag=True, help="Print farm-node's settings (node.toml) instead of farmd's (farm.toml)."
+)
 def example(node: bool) -> None:
     """Print a commented farm.toml: every setting with its default.
 

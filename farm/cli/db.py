@@ -21,7 +21,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group()
 @click.option(
-    "--config", "path", type=_FILE, help="The farm.toml to read. Default: the one that farmd would read."
+    "--config", "path", type=_FILE, help="The farm.toml to read. Default: the file that farmd reads."
 )
 @click.option(
     "--home",
@@ -32,9 +32,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def db(ctx: click.Context, path: Path | None, home: Path | None) -> None:
     """Upgrade, back up and restore the farm's database.
 
-    The commands work on the database that farm.toml names (store.url), with or without a running daemon. Run them as the
-    user that farmd runs as. Artifacts are not in the database: keep a copy of their folder (artifacts.url) that is as
-    new as the backup, or newer.
+    The commands work on the database that `store.url` in farm.toml names. farmd needn't be running for that. Run them
+    as the user that farmd runs as.
+
+    Artifacts are not in the database. Copy their folder (`artifacts.url` in farm.toml) too, each time after a backup.
 
     \b
     Examples:
@@ -72,8 +73,8 @@ def upgrade(config: FarmConfig) -> None:
 def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
     """Write a backup of the database to FILE.
 
-    The farm may go on rendering meanwhile: the backup holds the database's state at one moment. FILE appears only
-    once it is complete. With PostgreSQL this needs pg_dump.
+    The farm can keep rendering during the backup. FILE contains the state of the database at one moment. It appears
+    only once it is complete. With PostgreSQL, this command needs pg_dump.
 
     \b
     Example:
@@ -85,22 +86,24 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
     with _told(config):
         back_up(config.store_url, file)
     click.echo(f"{file}: {size(file.stat().st_size)}")
-    note(f"artifacts are not part of the backup; they are in {config.artifact_url}")
+    note(f"artifacts are not part of the backup; copy them from {config.artifact_url}")
 
 
 @db.command()
 @click.argument("file", type=_FILE)
 @click.option(
-    "--force", is_flag=True, help="Restore even if the database is not empty: FILE replaces all its content."
+    "--force",
+    is_flag=True,
+    help="Restore even if the database is not empty. FILE then replaces its whole content.",
 )
 @click.pass_obj
 @needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
-    """Restore the database from the backup FILE. No daemon may use the database meanwhile.
+    """Restore the database from the backup FILE. Stop farmd first.
 
-    farmd continues from the restored state at its next start. If a renderer is still at work on a task from that
-    time, farmd accepts its result. Otherwise it gives the task to another renderer after the requeue delay
-    (leases.requeue in farm.toml). With PostgreSQL this needs pg_restore.
+    At its next start, farmd continues from the restored state. Some tasks were running when the backup was made. If the
+    renderer of such a task is still working on it, farmd accepts the result. Otherwise farmd gives the task to another
+    renderer after a delay (`leases.requeue` in farm.toml). With PostgreSQL, this command needs pg_restore.
 
     \b
     Example:
@@ -112,7 +115,7 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
         aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
     click.echo(f"the farm's database is restored from {file}")
     if aside:
-        note(f"the old database file was damaged or not a farm's database; it is kept as {aside}")
+        note(f"the old database file was damaged or belonged to no farm; it was moved to {aside}")
     note(f"artifacts are not part of a backup; the farm looks for them in {config.artifact_url}")
 
 

@@ -36,7 +36,12 @@ _FARM = "farm"
 
 @click.command()
 @click.option(
-    "--size", "pixels", type=Size(), default="256x160", show_default=True, help="Size of the result."
+    "--size",
+    "pixels",
+    type=Size(),
+    default="256x160",
+    show_default=True,
+    help="Width and height of the video in pixels.",
 )
 @click.option("--frames", type=click.IntRange(GIVEN_FRAMES), default=750, show_default=True)
 @click.option("--fps", type=float, default=30.0, show_default=True)
@@ -49,7 +54,7 @@ _FARM = "farm"
     help=f"Extend the first {GIVEN_FRAMES} frames of this clip. Default: a clip that the demo draws.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="demo.mp4", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @needs_server_parts
 def demo(
     pixels: tuple[int, int],

@@ -58,7 +58,9 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
         if latest is None or latest.state not in ENDED:
             job = latest.id if latest else shlex.quote(job_id)
             again = f"farmctl job watch {job}" + (f" -o {output}" if output else "")
-            note(f"job {job} goes on; follow it again with `{again}`, end it with `farmctl job cancel {job}`")
+            note(
+                f"job {job} continues; follow it again with `{again}`, or cancel it with `farmctl job cancel {job}`"
+            )
         click.get_current_context().exit(130)
     assert latest is not None  # watch ends only after the job has
     return latest
@@ -91,7 +93,9 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
         with transfer_bar("download") as moved:
             client.download(job_id, output, overwrite, moved)
     except KeyboardInterrupt:
-        note(f"continue the download with `farmctl job download {shlex.quote(job_id)} -o {output}`")
+        note(
+            f"the download was interrupted; continue it with `farmctl job download {shlex.quote(job_id)} -o {output}`"
+        )
         raise
     if not quiet:
         say(f"{output} ({size(output.stat().st_size)})")
@@ -130,7 +134,9 @@ def _noted() -> _Away:
         nonlocal last
         if str(error) != last:
             last = str(error)
-            note(f"waiting up to {duration(AWAY_SECONDS)} for the farm to answer again: {error}")
+            note(
+                f"trying again for up to {duration(AWAY_SECONDS)}, because the farm does not answer: {error}"
+            )
 
     return away
 

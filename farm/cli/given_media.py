@@ -52,7 +52,7 @@ def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fp
         return at
     if facts is None:
         raise InvalidSpec(
-            "at", "must be a frame number, because the media can't be read on this machine, got 'end'"
+            "at", "'end' can't be used, because the media can't be read on this machine; give a frame number"
         )
     return max(0, frames - resampled_count(facts, frame_rate(fps)))
 

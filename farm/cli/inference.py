@@ -142,10 +142,11 @@ def _metavar(name: str) -> str | None:
 @click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job.")
 @click.pass_context
 def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> None:
-    """Make a video on the farm, with the same options as Lightricks' inference.py: its command lines work unchanged.
+    """Make a video on the farm, with the same options as Lightricks' inference.py.
 
-    The configs that Lightricks publishes are known by name. The command waits for the video, and writes it to the
-    folder and under the file name that inference.py uses. docs/inference.md says what the farm does differently.
+    Command lines for inference.py work unchanged. `--pipeline_config` accepts a file, or the name of a config that
+    Lightricks publishes. The command waits for the video, and saves it in the same folder and under the same file name
+    as inference.py. docs/inference.md says what the farm does differently.
 
     \b
     Examples:
@@ -224,7 +225,9 @@ def _prepared(
             )
         found.append(LocalCondition(made.path, frame, strength))
         if made.cut:
-            notes.append(f"{path}: the first {made.frames} of its {made.frames + made.cut} frames are used")
+            notes.append(
+                f"{path}: only the first {made.frames} of its {made.frames + made.cut} frames are used"
+            )
 
     with spinner() as tell:
         if job.made_over is not None:

@@ -44,7 +44,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE 
 
 @click.group()
 def job() -> None:
-    """Look at jobs, follow, pause, cancel, retry and download them.
+    """Show, follow, pause, cancel, retry and download jobs.
 
     ID is a job's id, the first 6 or more characters of the id, or the job's name if no other job has that name.
 
@@ -67,7 +67,9 @@ def job() -> None:
     show_default=True,
     help="Show at most this many jobs.",
 )
-@click.option("--before", metavar="ID", default="", help="Show only jobs older than job ID.")
+@click.option(
+    "--before", metavar="ID", default="", help="Show only the jobs older than the job with this ID."
+)
 @format_option
 @click.pass_context
 def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: str, form: str) -> None:
@@ -105,7 +107,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
         free=("NAME",),
     )
     if len(found) == limit:
-        note(f"there may be older jobs: farmctl job list --before {found[-1].id}")
+        note(f"there may be older jobs; `farmctl job list --before {found[-1].id}` shows them")
 
 
 @job.command()
@@ -212,7 +214,7 @@ def _until(finished_at: float) -> float:
     "--output",
     default="table",
     metavar="FILE|table|json",
-    help="A file name, such as long.mp4: download the finished video to it. json: print each update as a line of JSON.",
+    help="FILE: download the finished video to this file, such as long.mp4. json: print each update as a line of JSON.",
 )
 @overwrite_option
 @click.pass_context
@@ -243,7 +245,7 @@ def watch(ctx: click.Context, job_id: str, output: str, overwrite: bool) -> None
 def cancel(ctx: click.Context, job_id: str, form: str) -> None:
     """Cancel a job. Running windows stop at their next denoising step.
 
-    `farmctl job retry` continues the job from its finished tasks.
+    To continue the job later from its finished tasks, use `farmctl job retry`.
 
     \b
     Example:
@@ -260,7 +262,9 @@ def cancel(ctx: click.Context, job_id: str, form: str) -> None:
 @format_option
 @click.pass_context
 def pause(ctx: click.Context, job_id: str, form: str) -> None:
-    """Pause a job: start no more of its tasks. Running windows finish. The job stays paused if the farm restarts.
+    """Pause a job: the farm starts no more of its tasks. Running tasks finish.
+
+    The job stays paused until `farmctl job resume`, even if the farm restarts.
 
     \b
     Examples:
@@ -307,8 +311,8 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
     """Continue a failed or cancelled job from its finished tasks.
 
     All unfinished tasks run, each with its full number of tries. With --failed, only the failed tasks run, so that
-    you see whether they succeed before the farm spends a night on the rest. If artifacts that they need were removed
-    (keep.days in farm.toml), the farm first makes these again.
+    you see whether they succeed before the farm spends a night on the rest. The farm removes old artifacts (setting
+    `keep.days` in farm.toml); if a task needs a removed artifact, the farm first makes that artifact again.
 
     \b
     Examples:
@@ -337,7 +341,7 @@ def put_back(keys: Sequence[str]) -> str:
 def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
     """Set a job's priority to N, from 0 to 100.
 
-    Jobs with a higher priority go first; the default is 50. Running windows are not stopped.
+    Tasks of jobs with a higher priority run first; the default is 50. Running tasks are not stopped.
 
     \b
     Example:
@@ -427,7 +431,9 @@ def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overw
     beside = output.with_suffix(".json")
     if sidecar and beside == output:
         raise InvalidSpec(
-            "output", f"must not end in .json with --sidecar, because --sidecar writes {shown(beside)} itself"
+            "output",
+            f"must not end in .json with --sidecar, because the sidecar is written to {shown(beside)}; "
+            "give the video's extension, such as .mp4",
         )
     check_output(output, overwrite)
     if sidecar:

@@ -65,11 +65,11 @@ def mine(span: float | None, off: bool, home: Path) -> None:
       farmctl node mine --off
     """
     if off and span:
-        raise click.UsageError("--for and --off exclude each other; give one of them")
+        raise click.UsageError("--for and --off can't be given together; give one of them")
     home = filled_in(home)
     if not (home / "node.json").exists():
         raise click.UsageError(
-            f"--home: {home} has no node.json, so no farm-node has joined a farm from it; give farm-node's home folder"
+            f"--home: must be the home folder of a farm-node that has joined a farm, but {home} has no node.json"
         )
     try:
         if off:

@@ -22,7 +22,7 @@ _device_option = click.option(
     "--device", default="", metavar="DEVICE", help="Apply the command only to this device of the workstation."
 )
 _reason_option = click.option(
-    "--reason", default="", help="Why you give this command; the farm shows the reason with the workstation."
+    "--reason", default="", help="Your reason for this command. The farm shows it beside the workstation."
 )
 
 
@@ -61,7 +61,7 @@ def drain(
       farmctl node drain workstation-3 --now --no-wait
     """
     if now and deadline is not None:
-        raise click.UsageError("--now and --deadline exclude each other; give one of them")
+        raise click.UsageError("--now and --deadline can't be given together; give only one of them")
     farm = connect(ctx)
     found = farm.drain_node(name, 0.0 if now else deadline, reason, _myself())
     if wait:
@@ -70,7 +70,7 @@ def drain(
                 found = _until_drained(farm, found, tell)
         except KeyboardInterrupt:
             note(
-                f"workstation {found.name} goes on draining; `farmctl node show {found.name}` shows its progress, "
+                f"workstation {found.name} goes on draining. `farmctl node show {found.name}` shows its progress; "
                 f"`farmctl node resume {found.name}` ends the drain"
             )
             ctx.exit(130)
@@ -194,7 +194,7 @@ def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def forget(ctx: click.Context, name: str, form: str) -> None:
-    """Remove an offline or drained workstation from the farm's lists. Its results stay on record.
+    """Remove an offline or drained workstation from the farm's lists. The farm keeps its results.
 
     If farm-node is started again on that workstation, it joins the farm as a new workstation.
 

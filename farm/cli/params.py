@@ -114,6 +114,6 @@ def text_is_no_option(
     for first, second in value:
         if second.partition("=")[0] in names and second.startswith("-"):
             raise click.BadParameter(
-                f"'{shown(first, 200)}' needs a text after it, but {second} follows", ctx, param
+                f"'{shown(first, 200)}' needs a text after it, but the option {second} follows", ctx, param
             )
     return value

@@ -67,7 +67,8 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         accepted = did_you_mean(name, [one.name for one in every])
         raise InvalidSpec(
             "name",
-            f"no plugin offers {shown(name, 60)!r}{accepted or '; `farmctl plugin list` shows all names'}",
+            f"must be the name of a plugin, got {shown(name, 60)!r}"
+            f"{accepted or '; `farmctl plugin list` shows all names'}",
         )
     if form == "json":
         return print_json(plugins_pb2.ListPluginsResponse(plugins=found))

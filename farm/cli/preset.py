@@ -17,15 +17,16 @@ from farm.wire.plugin_messages import preset_from_message
 _MODEL = click.option(
     "--model",
     default="",
-    help="Show the presets as they apply to jobs of this model: a distilled model keeps its own steps and guidance.",
+    help="Show what the presets set in jobs of this model. A distilled model, for example, keeps its own steps and "
+    "guidance.",
 )
 
 
 @click.group()
 def preset() -> None:
-    """Look at the presets: named settings for `farmctl submit --preset NAME`.
+    """Look at the presets: named groups of settings for `farmctl submit --preset NAME`.
 
-    A farm adds presets of its own in farm.toml, as [presets.NAME].
+    A farm can define its own presets in farm.toml, each in a section [presets.NAME].
 
     \b
     Example:

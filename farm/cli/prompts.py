@@ -90,7 +90,7 @@ def asked_prompts(
         later = [_in_old_form(prompt) for prompt in prompts[1:]]
         notes += [
             f"prompt: '{shown(prompt, _QUOTED)}' is read as a prompt that starts at frame {one.time}; "
-            f"better write {_option(one.time, one.text)}"
+            f"write {_option(one.time, one.text)} instead"
             for prompt, one in zip(prompts[1:], later, strict=True)
         ]
         timed += later
@@ -128,7 +128,7 @@ def _in_old_form(prompt: str) -> _Timed:
         time, text = _suggested(prompt)
         raise InvalidSpec(
             "prompt",
-            f"only the first prompt is given with --prompt; for '{shown(prompt, _QUOTED)}' write "
+            f"--prompt can give only the first prompt; for '{shown(prompt, _QUOTED)}' write "
             f"{_option(time, text)}"
             + ("" if time != "FRAME" else ", where FRAME is the frame at which that prompt takes over"),
         )
@@ -180,11 +180,11 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
         try:
             check_within(one.frame, frames)
         except ValueError as error:
-            raise InvalidSpec(one.field, f"the prompt at {one.time} {error}") from None
+            raise InvalidSpec(one.field, f"the time {one.time} is too late: {error}") from None
         if one.frame == 0 and has_first:
             raise InvalidSpec(
                 one.field,
-                f"{one.time} is frame 0, where the first --prompt begins; give only one of these prompts",
+                f"the prompt at {one.time} and the first --prompt both begin at frame 0; give only one of them",
             )
         before = timed[number - 1] if number else None
         if before and before.frame == one.frame:

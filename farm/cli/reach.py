@@ -23,12 +23,12 @@ def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> Non
     if others:
         note(
             f"this machine has other addresses too: {', '.join(others)}. If {whose} reach this machine at one of them, set "
-            f'server.advertise = ["{others[0]}"] in farm.toml and start farmd again'
+            f'`server.advertise = ["{others[0]}"]` in farm.toml and start farmd again'
         )
     if all(is_loopback(split(server)[0]) for server in servers):
         everywhere = f"0.0.0.0:{split(servers[0])[1]}" if servers else "0.0.0.0:7433"
         note(
             "other machines can't reach this farm. If the farm listens on this machine only, start it with "
-            f'`farmctl up --listen {everywhere}`, or set server.listen = "{everywhere}" in farm.toml. Otherwise this '
-            "machine has no network yet"
+            f'`farmctl up --listen {everywhere}`, or set `server.listen = "{everywhere}"` in farm.toml. Otherwise, '
+            "connect this machine to the network"
         )

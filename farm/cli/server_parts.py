@@ -29,8 +29,8 @@ def needs_server_parts(verb: Callable[Arguments, Result]) -> Callable[Arguments,
         except importlib.metadata.PackageNotFoundError:
             command = click.get_current_context().command_path
             raise FarmError(
-                f"`{command}` needs ltx-farm, and only ltx-farm-client is installed here; install ltx-farm {__version__} "
-                "into a Python environment of its own"
+                f"`{command}` needs the package ltx-farm, but only ltx-farm-client is installed; install ltx-farm "
+                f"{__version__} into a separate Python environment"
             ) from None
         return verb(*arguments, **options)
 

@@ -73,7 +73,8 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
 def _conditions(given: Any, folder: Path) -> list[Condition | LocalCondition]:
     if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
         raise InvalidSpec(
-            "conditions", "must be a list, such as '- media: still.png' with 'frame: 120' below it"
+            "conditions",
+            "must be a list of objects, each with fields such as 'media: still.png' and 'frame: 120'",
         )
     local = [isinstance(one.get("media"), str) for one in given]
     named = [
@@ -106,7 +107,9 @@ def _text(file: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidSpec("spec", f"{_name(file)} must be UTF-8, but byte {error.start + 1} isn't") from None
+        raise InvalidSpec(
+            "spec", f"{_name(file)} must be UTF-8, but byte {error.start + 1} isn't valid"
+        ) from None
 
 
 def _values(text: str, file: str) -> Any:
@@ -130,7 +133,7 @@ def _values(text: str, file: str) -> Any:
         where = f"line {mark.line + 1}: " if mark else ""
         raise InvalidSpec("spec", f"{_name(file)} is not valid YAML: {where}{problem}") from None
     except RecursionError:
-        raise InvalidSpec("spec", f"{_name(file)} is nested too deeply") from None
+        raise InvalidSpec("spec", f"{_name(file)} is nested too deeply; use fewer levels") from None
     except ValueError as error:
         raise InvalidSpec("spec", f"{_name(file)}: {error}") from None
 

@@ -45,12 +45,12 @@ _NO_UPLOAD = click.option(
     "--no-upload",
     is_flag=True,
     help="Upload nothing. Give each clip or image as a path on farmd's host, inside a folder from farmd's "
-    "setting media.roots.",
+    "setting `media.roots`.",
 )
 
 
 @submit.command()
-@click.option("--frames", type=int, required=True, help="Frames of the result.")
+@click.option("--frames", type=int, required=True, help="Number of frames of the result.")
 @click.option(
     "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else 1024x576."
 )
@@ -78,7 +78,7 @@ def text(
 
 @submit.command()
 @click.argument("image")
-@click.option("--frames", type=int, required=True, help="Frames of the result.")
+@click.option("--frames", type=int, required=True, help="Number of frames of the result.")
 @click.option(
     "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the image's."
 )
@@ -114,7 +114,10 @@ def image(
 @submit.command()
 @click.argument("clip")
 @click.option(
-    "--frames", type=int, required=True, help="Frames of the result, including the frames of the clip."
+    "--frames",
+    type=int,
+    required=True,
+    help="Number of frames of the result, including the frames of the clip.",
 )
 @click.option(
     "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the clip's."
@@ -158,7 +161,7 @@ def extend(
 
 @submit.command()
 @click.argument("media", nargs=-1, required=True, type=Keyframe())
-@click.option("--frames", type=int, required=True, help="Frames of the result.")
+@click.option("--frames", type=int, required=True, help="Number of frames of the result.")
 @click.option(
     "--size",
     "pixels",
@@ -217,7 +220,7 @@ def keyframes(
     show_default=True,
     help="How firmly the video keeps to CLIP: at 0 nothing of CLIP is left, near 1 CLIP hardly changes.",
 )
-@click.option("--frames", type=int, help="Frames of the result. Default: the clip's.")
+@click.option("--frames", type=int, help="Number of frames of the result. Default: the clip's.")
 @click.option(
     "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the clip's."
 )
@@ -235,7 +238,7 @@ def video(
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Restyle a video: CLIP gives layout and motion, the prompt says what the video becomes.
+    """Restyle a video: CLIP gives the layout and the motion, and the prompt says what the video becomes.
 
     \b
     Example:
@@ -258,7 +261,7 @@ def video(
 
 @submit.command()
 @click.argument("file")
-@click.option("--frames", type=int, help="Frames of the result.")
+@click.option("--frames", type=int, help="Number of frames of the result.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result.")
 @click.option("--fps", type=float, help="Frames a second. Default: 30.")
 @video_options
@@ -276,8 +279,8 @@ def spec(
     FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. Options on the command line
     override these fields. If FILE is -, the command reads standard input.
 
-    Each of the conditions in FILE has a field media: the path of a clip or image on this machine, which the command
-    uploads. A relative path starts at the folder of FILE.
+    In FILE, the field `media` of each condition is the path of a clip or image on this machine. The command uploads
+    that clip or image. A relative path starts at the folder of FILE.
 
     \b
     Examples:
@@ -320,7 +323,8 @@ def _submit(
     if as_json and not dry_run:
         raise InvalidSpec(
             "output",
-            "json is only for --dry-run; without --dry-run, give a file name for the video, such as long.mp4",
+            "'json' can be used only with --dry-run; without --dry-run, give a file name for the video, such as "
+            "long.mp4",
         )
     if output and not as_json:
         check_output(output, overwrite)

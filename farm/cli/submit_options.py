@@ -57,13 +57,17 @@ _OPTIONS = (
         "--crossfade",
         "crossfade_frames",
         type=int,
-        help="Frames over which one prompt fades to the next. Default: 24.",
+        help="Number of frames over which one prompt fades to the next. Default: 24.",
     ),
     click.option(
         "--negative-prompt",
-        help="What the video must not show. Needs a guidance scale above 1. Default: the model's.",
+        help="What the video must not show. This option needs a guidance scale above 1. Default: the model's.",
     ),
-    click.option("--seed", type=int, help="The same seed gives the same video. Default: 0."),
+    click.option(
+        "--seed",
+        type=int,
+        help="Seed of the random noise. The same job with the same seed gives the same video. Default: 0.",
+    ),
     click.option("--steps", type=int, help="Number of denoising steps. Default: the model's."),
     click.option(
         "--guidance-scale",
@@ -98,9 +102,10 @@ _OPTIONS = (
     ),
     click.option(
         "--strategy",
-        help="How the parts of the video, the windows, are rendered. hierarchical: a storyboard, then all windows at once. "
-        "codenoise: a storyboard, then all windows in lockstep; neighbours agree at every step. autoregressive: one window "
-        "after the other. Plugins may add strategies. Default: the farm chooses; the choice depends only on the job.",
+        help="How the farm renders the video, which it divides into windows. hierarchical: a storyboard, then all "
+        "windows at once. codenoise: a storyboard, then all windows together; neighbouring windows are matched at every "
+        "step. autoregressive: one window after the other. Plugins may add strategies. Default: the farm chooses; the "
+        "choice depends only on the job.",
     ),
     click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
     click.option(
@@ -109,13 +114,16 @@ _OPTIONS = (
     ),
     click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
     click.option(
-        "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
+        "--overlap",
+        "overlap_latents",
+        type=int,
+        help="Number of latents that neighbouring windows have in common. Default: 3.",
     ),
     click.option(
         "--layout",
         type=Choice(["fixed", "farm"]),
-        help="fixed: windows have the length --window on every farm. farm: windows are sized for the devices that are online. "
-        "Default: fixed.",
+        help="fixed: windows have the length given with --window on every farm. farm: window lengths are chosen "
+        "for the devices that are online. Default: fixed.",
     ),
     click.option(
         "--priority",
@@ -133,7 +141,7 @@ _OPTIONS = (
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Where to write the video, such as long.mp4. With --dry-run, `-o json` prints the plan as the API's JSON.",
+        help="Where to write the video, such as long.mp4. With --dry-run, `-o json` prints the plan as JSON.",
     ),
     click.option(
         "--overwrite", is_flag=True, help="Replace the file given with --output if that file exists."

@@ -33,7 +33,7 @@ _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.k
 
 @click.group()
 def task() -> None:
-    """Look at the tasks of a job, read their logs, run them again.
+    """Show the tasks of a job, read their logs, and run them again.
 
     JOB is a job's id, the first 6 or more characters of the id, or the job's name if no other job has that name. TASK is
     the task's key, as `farmctl job show` prints it.
@@ -130,14 +130,15 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 @click.option(
     "--epoch",
     type=click.IntRange(1, 2**31 - 1),
-    help="Print the log of the attempt with this epoch (see `farmctl task show`). Default: the newest attempt.",
+    help="Print the log of the attempt that has this number in the column EPOCH of `farmctl task show`. "
+    "Default: the newest attempt.",
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:
-    """Print the log of an attempt at a task: the renderer's log lines, and all that was printed while it ran.
+    """Print the log of an attempt at a task: the renderer's log lines, and all that was printed meanwhile.
 
-    The farm keeps the log of every attempt, even if the attempt's renderer was killed. It keeps only the head and
-    the tail of a very long log.
+    The farm keeps the log of every attempt, even if the attempt's renderer was killed. Of a very long log,
+    it keeps only the beginning and the end.
 
     \b
     Examples:
@@ -151,13 +152,14 @@ def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None
     for part in client.log(name, epoch, follow):
         if isinstance(part, jobs_pb2.Attempt):
             word = state(jobs_pb2.AttemptState, part.state)
-            note(f"attempt of epoch {part.epoch} on {part.node}/{part.device}, {word}")
+            note(f"log of the attempt with epoch {part.epoch} on {part.node}/{part.device} ({word})")
         else:
             out(part)
             written = True
     if not written:
         note(
-            "the log is empty: the attempt has logged nothing yet, or its node went offline and never came back to send the log"
+            "the log is empty: the attempt has logged nothing yet, "
+            "or its node went offline before the node sent the log"
         )
 
 

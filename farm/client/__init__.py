@@ -477,7 +477,7 @@ class FarmClient:
         if not found:
             id = answer.job.id
             raise FarmError(
-                f"job {id} has no sidecar (the JSON about its video); `farmctl job outputs {id}` shows what the job has delivered"
+                f"job {id} has no sidecar (the JSON file about its video); `farmctl job outputs {id}` shows its files"
             )
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 

@@ -113,7 +113,7 @@ class Downloads:
             raise FarmError(f"no frame of job {job.id} is decoded yet: the job {how_it_stands(job)}")
         if not is_id(job.id):
             raise FarmError(
-                f"the server sent the job id {job.id!r}, which is not a valid id; is it an LTX-farm?"
+                f"the server sent the job id {job.id!r}, which is not a valid id; check that the server is an LTX-farm"
             )
         joining, suffix = _joining(job.spec.output)
         for run in runs(segments):

@@ -79,26 +79,27 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
             return Damaged(details)
         case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
-                f"the server at {server} is not this farm: its certificate is not signed by the CA in the "
-                "profile. Is the profile from another farm, or older than this farm's home folder?"
+                f"the server at {server} is not the farm of this profile: its certificate is not signed by the "
+                "profile's CA. The profile may be from another farm, or older than the farm's home folder; export a "
+                "new one on the farm's machine with `farmctl client export FILE`"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""
             return Unreachable(
-                f"the farm at {server} did not answer{waited}, but something listens there. Does farmd hang, is it "
-                f"suspended or short of memory, or does another program have the port? ({details})"
+                f"the farm at {server} did not answer{waited}, although a program listens there. Possible causes: "
+                f"farmd hangs, is suspended or is short of memory, or another program uses the port ({details})"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_TLS):
             return Unreachable(
-                f"the server at {server} is not a farm: it does not speak TLS as farmd does. Does another program have "
-                "the port?"
+                f"the server at {server} is not a farm: it does not speak TLS as farmd does. Another program may use "
+                "the port; check the address"
             )
         case grpc.StatusCode.UNAVAILABLE if named and named[1] == "database":
             return Unreachable(f"the farm at {server} answers, but its database {named[2]}", named[1])
         case grpc.StatusCode.UNAVAILABLE:
             return Unreachable(
-                f"no farm answers at {server}. Start one on this machine with `farmctl up`, or check that "
-                f"farmd runs there and that its port can be reached ({details})"
+                f"no farm answers at {server}. Start a farm on this machine with `farmctl up`. If the farm is on "
+                f"another machine, check that farmd runs on that machine and that its port can be reached ({details})"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unreachable(f"the farm at {server} did not answer in time ({details})")
@@ -106,7 +107,8 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
             return FarmError(f"the farm at {server} does not accept this token: {details}")
         case grpc.StatusCode.UNIMPLEMENTED:
             return FarmError(
-                f"the farm at {server} runs another version of the software than this client: {details}"
+                f"this client and the farm at {server} run different versions of the software ({details}); install the "
+                "same version on both"
             )
         case _:
             return FarmError(

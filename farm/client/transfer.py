@@ -80,7 +80,7 @@ def check_ending(path: Path, suffix: str) -> None:
     hint = "; numbered images can't be written" if numbered else ""
     raise InvalidSpec(
         "output",
-        f"must end in {suffix}, the format of this video, got {shown(path.name)!r}; give a name such as "
+        f"must end in {suffix} (the format of this video), got {shown(path.name)!r}; give a name such as "
         f"{shown(stem) or 'video'}{suffix}{hint}",
     )
 
@@ -103,7 +103,9 @@ def check_output(path: Path, overwrite: bool) -> None:
         pass
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InvalidSpec("output", f"{str(path)!r} can't be a file: {why}; give another name") from None
+        raise InvalidSpec(
+            "output", f"{str(path)!r} can't be the name of a file: {why}; give another name"
+        ) from None
     if path.is_dir():
         raise InvalidSpec("output", f"{path} is a folder; give the name of a file")
     if path.exists() and not path.is_file():
@@ -162,7 +164,8 @@ class Partial:
     def __init__(self, path: Path, artifact_id: str, whole: int) -> None:
         if not is_id(artifact_id):
             raise FarmError(
-                f"the server sent the artifact id {artifact_id!r}, which is not a valid id; is it an LTX-farm?"
+                f"the server sent the artifact id {artifact_id!r}, which is not a valid id; "
+                "check that the server is an LTX-farm"
             )
         self._path = path
         self._whole = whole
@@ -175,7 +178,9 @@ class Partial:
         try:
             self._file = open(durable.take(self._part, wait=False, mode=0o666), "r+b")
         except BlockingIOError:
-            raise FarmError(f"the file {self._path} is already being downloaded by another process") from None
+            raise FarmError(
+                f"another process is already downloading to {self._path}; wait until it has ended"
+            ) from None
         except OSError as error:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
         # Earlier downloads to this path, of other artifacts.

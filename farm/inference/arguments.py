@@ -18,9 +18,10 @@ def _todays_folder() -> Path:
 
 
 class InferenceConfig(BaseModel):
-    """The arguments of one call of `inference.py`. Their descriptions are also the help of the options.
+    """The arguments of one call of `inference.py`.
 
-    They are Lightricks' own, except that `prompt` may be left out.
+    The arguments are Lightricks' own, except that `prompt` may be left out. Each argument's description is also the
+    help of its option.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,10 +59,12 @@ class InferenceConfig(BaseModel):
     ] = None
     conditioning_strengths: Annotated[
         list[float] | None,
-        Field(description="How closely it keeps to each of them, from 0 to 1. Default: 1 for each."),
+        Field(
+            description="How closely the video keeps to each image or clip, from 0 to 1. Default: 1 for each."
+        ),
     ] = None
     conditioning_start_frames: Annotated[
-        list[int] | None, Field(description="The frame at which each of them begins.")
+        list[int] | None, Field(description="The frame at which each image or clip begins.")
     ] = None
 
 
@@ -91,12 +94,13 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
         )
         for name, value in given:
             if value:
-                raise InvalidSpec(name, "needs conditioning_media_paths")
+                raise InvalidSpec(name, "can be given only together with `conditioning_media_paths`")
         return ()
     if not frames:
         raise InvalidSpec(
             "conditioning_start_frames",
-            f"must have one value for each of the {len(paths)} conditioning_media_paths; 0 is the first frame of the video",
+            f"must have one value for each of the {len(paths)} paths in `conditioning_media_paths`; the value 0 means "
+            "the first frame of the video",
         )
     strengths = asked.conditioning_strengths or [1.0] * len(paths)
     for name, count in (
@@ -106,7 +110,7 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
         if count != len(paths):
             raise InvalidSpec(
                 name,
-                f"must have one value for each of the {len(paths)} conditioning_media_paths, got {count}",
+                f"must have one value for each of the {len(paths)} paths in `conditioning_media_paths`, got {count}",
             )
     if wrong := [strength for strength in strengths if not 0 <= strength <= 1]:
         raise InvalidSpec("conditioning_strengths", f"must be from 0 to 1, got {wrong[0]:g}")

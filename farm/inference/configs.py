@@ -156,8 +156,8 @@ def find_config(name: str) -> PipelineConfig:
         return checked_config(published()[called])
     raise InvalidSpec(
         _FIELD,
-        f"there is no file {shown(name)!r}, and no config of Lightricks has this name"
-        f"{did_you_mean(called, published())}; known configs are {', '.join(published())}",
+        f"there is no file {shown(name)!r}, and Lightricks publishes no config of this name"
+        f"{did_you_mean(called, published())}; the published configs are {', '.join(published())}",
     )
 
 
@@ -175,7 +175,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidSpec(_FIELD, f"{shown(path)} is not YAML: {shown(error)}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise InvalidSpec(_FIELD, f"{shown(path)} must hold keys and values, such as checkpoint_path: FILE")
+        raise InvalidSpec(
+            _FIELD, f"{shown(path)} must contain keys with values, such as 'checkpoint_path: FILE'"
+        )
     return found
 
 
@@ -191,9 +193,7 @@ def checked_config(settings: Mapping[str, Any]) -> PipelineConfig:
             _checked(Pass, part, f"{_FIELD}.{name}")
             _check_pass(config.with_own(part), f"{_FIELD}.{name}")
     if config.two_passes and config.first_pass is None:
-        raise InvalidSpec(
-            f"{_FIELD}.first_pass", "this pass must be given, because pipeline_type is multi-scale"
-        )
+        raise InvalidSpec(f"{_FIELD}.first_pass", "must be given, because `pipeline_type` is 'multi-scale'")
     if not config.two_passes:
         _check_pass(config.with_own(None), _FIELD)
     return config
@@ -208,7 +208,7 @@ def _checked(kind: type[Any], settings: Mapping[str, Any], field: str) -> Any:
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             why = (
-                f"this key must be given as the option --{key}, not in a config"
+                f"must be given as the option --{key}, not as a key of the config"
                 if key in ARGUMENTS
                 else f"there is no such key{did_you_mean(key, kind.model_fields)}"
             )
@@ -229,7 +229,7 @@ def _check_pass(one: Pass, field: str) -> None:
     if one.timesteps is None and skipped and skipped >= one.num_inference_steps:
         raise InvalidSpec(
             f"{field}.num_inference_steps",
-            f"the number of steps must be more than the {skipped} steps that are skipped, got {one.num_inference_steps}",
+            f"must be more than {skipped} (the number of skipped steps), got {one.num_inference_steps}",
         )
     wanted = len(one.guidance_timesteps or ())
     for key in ("guidance_scale", "stg_scale", "rescaling_scale", "skip_block_list"):
@@ -240,5 +240,5 @@ def _check_pass(one: Pass, field: str) -> None:
         if listed and len(value) != wanted:
             raise InvalidSpec(
                 f"{field}.{key}",
-                f"must have as many entries as guidance_timesteps has ({wanted}), got {len(value)}",
+                f"must have as many entries as `guidance_timesteps` ({wanted}), got {len(value)}",
             )

@@ -80,8 +80,8 @@ def model_of(checkpoint: str) -> str:
         return f"ltx-{found['size']}-{found['version']}{found['kind'] or ''}"
     raise InvalidSpec(
         "pipeline_config.checkpoint_path",
-        f"must be a checkpoint of Lightricks, such as ltxv-13b-0.9.7-dev.safetensors, got {shown(checkpoint)!r}; or "
-        "name a model of the farm with --model",
+        f"must be a checkpoint of Lightricks, such as ltxv-13b-0.9.7-dev.safetensors, got {shown(checkpoint)!r}; "
+        "with --model, you can name one of the farm's models instead",
     )
 
 
@@ -151,14 +151,15 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
     if asked.input_media_path and not inside:
         raise InvalidSpec(
             "input_media_path",
-            "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; with any other "
-            "config, denoising starts from pure noise and ignores the given video",
+            "needs a config that sets `skip_initial_inference_steps`, or one whose `timesteps` begin below 1. With any "
+            "other config, denoising starts from pure noise and ignores the given video",
         )
     if inside and not asked.input_media_path:
         key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
         raise InvalidSpec(
             f"pipeline_config.{key}",
-            "this key skips the first denoising steps, so the job needs a video to start from; give --input_media_path",
+            "this key skips the first denoising steps, so the job needs a video to start from; name the video with "
+            "--input_media_path",
         )
 
 
@@ -198,7 +199,7 @@ def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, 
         if mode == "residual":
             # Lightricks' models have no such connection, so that nothing is perturbed; the rescaling acts all the same.
             notes.append(
-                "stg_mode: residual changes nothing in these models, neither here nor in Lightricks' own pipeline"
+                "stg_mode: the mode 'residual' has no effect on these models, here or in Lightricks' own pipeline"
             )
             blocks = []
         else:
@@ -240,21 +241,28 @@ def _not_honoured(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the keys that have no effect on the farm yet, with their values, and notes that say so."""
     kept: dict[str, Any] = {"precision": config.precision}
-    notes = ["precision: not honoured yet; the farm renders in the precision of its model"]
+    notes = ["precision: the farm doesn't honour this key yet; it renders in the precision of its model"]
     if config.two_passes:
         names = ("downscale_factor", "spatial_upscaler_model_path", "second_pass")
         kept |= {name: value for name in names if (value := getattr(config, name)) is not None}
         notes.append(
-            f"{', '.join(names)}: not honoured yet; the farm renders only the first pass, at {size[0]}x{size[1]}"
+            f"{', '.join(names)}: the farm doesn't honour these keys yet; it renders only the first pass, at "
+            f"{size[0]}x{size[1]}"
         )
     elif config.first_pass or config.second_pass:
-        notes.append("first_pass and second_pass: have no effect, because pipeline_type isn't multi-scale")
+        notes.append(
+            "first_pass and second_pass: these keys have no effect, because `pipeline_type` isn't 'multi-scale'"
+        )
     if one.tone_map_compression_ratio:
         kept["tone_map_compression_ratio"] = one.tone_map_compression_ratio
-        notes.append("tone_map_compression_ratio: not honoured yet; latents are decoded as they are")
+        notes.append(
+            "tone_map_compression_ratio: the farm doesn't honour this key yet; it decodes latents as they are"
+        )
     if "text_encoder_max_tokens" in config.model_fields_set:
         kept["text_encoder_max_tokens"] = config.text_encoder_max_tokens
-        notes.append("text_encoder_max_tokens: not honoured yet; the farm's models have their own limit")
+        notes.append(
+            "text_encoder_max_tokens: the farm doesn't honour this key yet; each of its models has its own limit"
+        )
     return kept, notes
 
 

@@ -129,7 +129,8 @@ def as_original(
     if min(cropped.size) < 2:
         raise InvalidSpec(
             field,
-            f"{shown(name)} is too small: cropped to the video's shape, the picture has only {cropped.width}x{cropped.height} pixels; 2x2 are needed",
+            f"{shown(name)} is too small: cropped to the video's shape, it has only "
+            f"{cropped.width}x{cropped.height} pixels; give a larger picture",
         )
     blurred = blur(np.asarray(cropped).astype(np.float32) / np.float32(255))
     height, width = (side // 2 * 2 for side in blurred.shape[:2])

@@ -120,7 +120,7 @@ def iter_frames(
         ValueError: A size or the frame rate isn't positive.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"width and height: {width}x{height}; each must be 1 pixel or more")
+        raise ValueError(f"width, height: must each be at least 1 pixel, got {width}x{height}")
     _rate(fps)
     path = Path(path)
     with _refusing(path):
@@ -139,7 +139,7 @@ def _frames(
     count = resampled_count(facts, fps)
     if count > max_frames:
         raise MediaError(
-            f"{shown(path)}: has {count} frames at {float(fps):g} fps; accepted: at most {max_frames}"
+            f"{shown(path)}: has {count} frames at {float(fps):g} fps; accepted: at most {max_frames} frames"
         )
     picks = resample_times(times, facts.duration, fps)
     given = 0
@@ -157,7 +157,10 @@ def _frames(
                 given += 1
             if given == count:
                 return
-    raise MediaError(f"{shown(path)}: changed while it was read (frame {picks[given]} is missing now)")
+    raise MediaError(
+        f"{shown(path)}: changed while the farm read it (frame {picks[given]} is missing now); give a file that no "
+        "program still writes"
+    )
 
 
 def resample_times(
@@ -177,11 +180,13 @@ def resample_times(
         ValueError: There are no times, the times go backwards, or `fps` isn't positive.
     """
     if not pts_seconds:
-        raise ValueError("pts_seconds: is empty; accepted: at least one frame")
+        raise ValueError("pts_seconds: must have at least one time, got none")
     rate = _rate(fps)
     due = [(Fraction(t) - Fraction(pts_seconds[0])) * rate - SLACK for t in pts_seconds]
     if any(later < earlier for earlier, later in pairwise(due)):
-        raise ValueError("pts_seconds: go backwards; accepted: times in presentation order")
+        raise ValueError(
+            "pts_seconds: must be in presentation order, got a time that is earlier than the time before it"
+        )
     picks, index = [], 0
     for k in range(_count(duration, rate)):
         while index + 1 < len(due) and due[index + 1] <= k:
@@ -201,7 +206,7 @@ def _count(duration: Fraction | float, rate: Fraction) -> int:
 
 def _rate(fps: Fraction | float) -> Fraction:
     if not fps > 0 or fps == math.inf:
-        raise ValueError(f"fps: {fps}; accepted: a positive number of frames per second")
+        raise ValueError(f"fps: must be a positive number of frames a second, got {fps}")
     return Fraction(fps)
 
 
@@ -220,7 +225,8 @@ def _open_clip(path: Path) -> av.container.InputContainer:
         with path.open("rb") as file:
             if file.read(12)[4:8] == b"ftyp":
                 raise MediaError(
-                    f"{shown(path)}: is truncated: its index (moov) is missing or cut; accepted: a whole MP4 or MOV"
+                    f"{shown(path)}: is truncated, because its index (moov) is missing or cut; accepted: a whole MP4 "
+                    "or MOV"
                 ) from error
         raise MediaError(f"{shown(path)}: is neither a clip nor an image; {ACCEPTED}") from error
 
@@ -247,18 +253,18 @@ def _decoded(
             packets += packet.size > 0
             if packet.is_corrupt:
                 raise MediaError(
-                    f"{shown(path)}: is truncated: the data of frame {seen} is cut; accepted: a whole clip"
+                    f"{shown(path)}: is truncated in the data of frame {seen}; accepted: a whole clip"
                 )
             for frame in packet.decode():
                 # A stream may change its size in the middle.
                 check_size(path, frame.width, frame.height)
                 if frame.is_corrupt:
-                    raise MediaError(f"{shown(path)}: frame {seen} does not decode; accepted: a whole clip")
+                    raise MediaError(f"{shown(path)}: frame {seen} can't be decoded; accepted: a whole clip")
                 yield frame
                 seen += 1
     except av.FFmpegError as error:
         raise MediaError(
-            f"{shown(path)}: is truncated or broken: frame {seen} does not decode ({shown(error.strerror)}); "
+            f"{shown(path)}: is truncated or broken, because frame {seen} can't be decoded ({shown(error.strerror)}); "
             "accepted: a whole clip"
         ) from error
     # A file cut between two frames ends without an error; only its own size fields show the cut.
@@ -267,7 +273,7 @@ def _decoded(
         "matroska" in kind and _matroska_cut(path)
     ):
         raise MediaError(
-            f"{shown(path)}: is truncated: frame {seen} and all later frames are missing; accepted: a whole clip"
+            f"{shown(path)}: is truncated, and frame {seen} and all later frames are missing; accepted: a whole clip"
         )
 
 
@@ -293,7 +299,9 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         promised = int(declared * (stream.average_rate or 0))
         if promised > 2 * max_frames:
             # Headers can be wrong, so only a gross excess is believed without counting.
-            raise MediaError(f"{shown(path)}: has about {promised} frames; accepted: at most {max_frames}")
+            raise MediaError(
+                f"{shown(path)}: has about {promised} frames; accepted: at most {max_frames} frames"
+            )
         ticks: list[int | None] = []
         size = (0, 0)
         last_ticks = 0
@@ -301,7 +309,7 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         for frame in _decoded(container, stream, path):
             if len(ticks) == max_frames:
                 raise MediaError(
-                    f"{shown(path)}: has more than {max_frames} frames; accepted: at most {max_frames}"
+                    f"{shown(path)}: has more than {max_frames} frames; accepted: at most {max_frames} frames"
                 )
             if not ticks:
                 size = shown_size(frame, _sample_aspect(stream))

@@ -59,7 +59,7 @@ def check_size(path: Path, width: int, height: int) -> None:
     """Raise MediaError for a frame of more than MAX_PIXELS pixels."""
     if width * height > MAX_PIXELS:
         raise MediaError(
-            f"{shown(path)}: has frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels"
+            f"{shown(path)}: the size {width}x{height} is too large; at most {MAX_PIXELS} pixels are accepted"
         )
 
 
@@ -88,7 +88,7 @@ def open_still(path: Path) -> Still | None:
             raise _unread(path, "a TIFF of an unknown kind") from None
         return None
     except Image.DecompressionBombError as error:
-        raise MediaError(f"{shown(path)}: is too large an image: {shown(error)}") from error
+        raise MediaError(f"{shown(path)}: the image is too large: {shown(error)}") from error
     except OSError as error:
         raise MediaError(f"{shown(path)}: can't be read: {shown(error.strerror or error)}") from error
     with image:

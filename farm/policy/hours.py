@@ -57,9 +57,11 @@ def parse(text: str) -> Hours:
     (h1, m1), (h2, m2) = (map(int, found.group(3, 4)), map(int, found.group(5, 6)))
     first, last = 60 * h1 + m1, 60 * h2 + m2
     if max(m1, m2) > 59 or first >= _DAY or last > _DAY:
-        raise ValueError(f"hours must begin and end at times from 00:00 to 24:00, got {text!r}")
+        raise ValueError(
+            f"hours must begin at a time from 00:00 to 23:59, and end at a time from 00:00 to 24:00, got {text!r}"
+        )
     if first == last:
         raise ValueError(
-            f'hours must not begin and end at the same time; write "00:00-24:00" for a whole day, got {text!r}'
+            f'hours must not begin and end at the same time, got {text!r}; write "00:00-24:00" for a whole day'
         )
     return Hours(" ".join(text.lower().split()), frozenset(days), first, last)

@@ -50,7 +50,7 @@ def wait_for_head(address: str, timeout: float) -> None:
         except OSError:
             pass
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no head node of Ray at {address} after {timeout:g} s")
+            raise TimeoutError(f"Ray's head node at {address} is not up after {timeout:g} s")
         time.sleep(0.02)
 
 
@@ -120,7 +120,9 @@ def main() -> None:
     parser.add_argument("--address", required=True, help="address of Ray's control store, as host:port")
     parser.add_argument("--node-ip", required=True)
     parser.add_argument("--temp", required=True, type=Path, help="folder for Ray's sockets and logs")
-    parser.add_argument("--state", required=True, type=Path, help="file to write when the Ray node is up")
+    parser.add_argument(
+        "--state", required=True, type=Path, help="file that this program writes when the Ray node is up"
+    )
     parser.add_argument("--prestart", type=int, default=0, help="number of worker processes to keep ready")
     parser.add_argument("--object-store", type=int, required=True, help="bytes")
     arguments = parser.parse_args()

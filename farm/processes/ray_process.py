@@ -148,7 +148,9 @@ class _RayNode(DetachedProcess):
 
     def prepare(self) -> None:
         if not self.token_file.is_file():
-            raise FileNotFoundError(f"Ray token: {self.token_file} is not a file")
+            raise FileNotFoundError(
+                f"Ray's token must be in the file {self.token_file}, but there is no such file"
+            )
         remove(self._state_file)
         self._remove_temp()
         self.temp.mkdir(mode=0o700)
@@ -181,13 +183,15 @@ class _RayNode(DetachedProcess):
                 found = damaged_files.read_object(self._state_file, remedy).get("node_id")
                 if isinstance(found, str) and found:
                     return found
-                raise damaged_files.DamagedFile(self._state_file, "is damaged (it names no node_id)", remedy)
+                raise damaged_files.DamagedFile(
+                    self._state_file, "is damaged (the file has no key 'node_id')", remedy
+                )
             except FileNotFoundError:
                 pass
             if not self.alive():
-                raise RuntimeError(f"{self.name} ended while starting, see {self.log_file}")
+                raise RuntimeError(f"{self.name} ended before it was up; see {self.log_file}")
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"{self.name} is not up after {timeout:g} s, see {self.log_file}")
+                raise TimeoutError(f"{self.name} is not up after {timeout:g} s; see {self.log_file}")
             time.sleep(0.05)
 
     def running_with(self, option: str) -> str:
@@ -212,7 +216,7 @@ class _RayNode(DetachedProcess):
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise PermissionError(
                 f"{self.temp} belongs to another user or is not a folder; remove it, "
-                "because Ray needs a folder of this name"
+                "so that the farm can make a folder for Ray there"
             )
         shutil.rmtree(self.temp, ignore_errors=True)
 

@@ -65,7 +65,9 @@ def back_up(url: str, file: Path) -> None:
         else:
             with contextlib.closing(Database(url, time.time)) as server:
                 if server.revision() is None:
-                    raise BackupFailed("the database (store.url) has no tables of a farm")
+                    raise BackupFailed(
+                        "the database (store.url) has no tables of a farm, so there is nothing to back up"
+                    )
             _pg("pg_dump", parsed, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
         _revision(part)
 
@@ -95,7 +97,10 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
     parsed = parse(url)
     kind, ours = _kind(file), "SQLite" if parsed.drivername == "sqlite" else "PostgreSQL"
     if kind != ours:
-        raise BackupFailed(f"{file} is a backup of {kind}, but the farm's database (store.url) is {ours}")
+        raise BackupFailed(
+            f"{file} is a backup from {kind}, but the farm's database (store.url) is in {ours}; "
+            "give a backup of the same kind"
+        )
     with contextlib.closing(Database(url, time.time)) as database:
         database.hold(who)
         database.require_known(_revision(file))
@@ -129,7 +134,7 @@ def _kind(file: Path) -> str:
     for magic, kind in _MAGIC.items():
         if begin.startswith(magic):
             return kind
-    raise BackupFailed(f"{file} is not a backup: neither an SQLite database nor a pg_dump archive")
+    raise BackupFailed(f"{file} is not a backup: it is neither an SQLite database nor a pg_dump archive")
 
 
 def _revision(file: Path) -> str:
@@ -175,7 +180,7 @@ def _whole(file: Path) -> Iterator[Path]:
         yield part
         give_name(part, file)
     except BlockingIOError:
-        raise BackupFailed(f"another process is already writing {file}") from None
+        raise BackupFailed(f"another process is writing {file} now; try again later") from None
     except OSError as error:
         raise BackupFailed(f"cannot write {error.filename or file}: {error.strerror}") from None
     finally:
@@ -242,7 +247,9 @@ def _prove(part: Path) -> None:
     except NoFarmInDatabase as error:
         raise BackupFailed(f"the backup is damaged: it {error.problem}") from None
     except SQLAlchemyError as error:
-        raise BackupFailed(f"the backup can't be brought to this version's schema: {_said(error)}") from None
+        raise BackupFailed(
+            f"the backup's schema can't be upgraded to this version's: {_said(error)}"
+        ) from None
     finally:
         for suffix in ("-wal", "-shm"):
             Path(f"{part}{suffix}").unlink(missing_ok=True)

@@ -56,7 +56,10 @@ def make_again(
     for maker in makers:
         for other in _in_lockstep_after(connection, maker.id):
             if other.id != attempt.id:
-                why = f"the result of {maker.key} is damaged, and this attempt's lockstep group can't go on without that result"
+                why = (
+                    f"the result of {maker.key} is damaged, and this attempt's lockstep group (windows that are "
+                    "rendered together, step by step) needs that result"
+                )
                 ended = endings.end(transaction, other, Cause.DAMAGED_INPUT, why)
                 stop.append(ended[0])
     done = endings.end(transaction, attempt, Cause.DAMAGED_INPUT, error)[1]

@@ -134,7 +134,8 @@ class Database:
         """
         if self._epoch is None:
             raise RuntimeError(
-                "this process opened the database read-only; only the process that leads the farm may write to it"
+                "this process can't write to the database, because it opened the database read-only; only the process "
+                "that leads the farm may write"
             )
         with self._change() as connection:
             leader.check(connection, self._epoch, keep=True)
@@ -221,7 +222,7 @@ class Database:
     def keep_leading(self) -> None:
         """Make sure that this process still leads. If the lock was lost, take it again. Raises Deposed."""
         if self._lock is None or self._epoch is None:
-            raise RuntimeError("this process opened the database read-only, so it does not lead the farm")
+            raise RuntimeError("this process can't lead the farm, because it opened the database read-only")
         # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
         with contextlib.suppress(LedByAnother):
             self._lock.keep()
@@ -347,7 +348,7 @@ def parse(url: str) -> URL:
         # What it says may be a password.
         raise UnusableUrl(
             f"store.url: {accepted}. The given value is not a URL: a port must be a number, "
-            "and : / @ in a password must be written as % codes"
+            "and the characters : / @ in a password must be percent-encoded (@ as %40)"
         ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":

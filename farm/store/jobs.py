@@ -367,7 +367,8 @@ def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
             raise ValueError(
-                f"the plan lists task {task.key!r} twice, or lists it before tasks that it needs: {unknown}"
+                f"the plan must list task {task.key!r} only once, and after the tasks that it needs; not listed before "
+                f"it: {unknown}"
             )
         ids[task.key] = new_id("t", transaction.at)
     connection.execute(

@@ -252,7 +252,9 @@ class Nodes:
             name = _node(connection, node_id, device).name
             if device and cordons.is_locked(connection, node_id):
                 raise NodeInUse(
-                    name, f"is locked as a whole; `farmctl node unlock {name}` unlocks the whole node"
+                    name,
+                    "is locked as a whole, so a single device can't be unlocked; unlock the whole node with "
+                    f"`farmctl node unlock {name}`",
                 )
             return cordons.unlock(transaction, node_id, name, device)
 
@@ -270,14 +272,14 @@ class Nodes:
             known = _node(connection, node_id)
             drain = cordons.of(connection, node_id)
             if known.state == NodeState.ONLINE and not (drain and drain.state == DrainState.DRAINED):
-                how = f"`farmctl node drain {known.name}` first, or end farm-node on that machine"
+                how = f"first run `farmctl node drain {known.name}`, or end farm-node on that machine"
                 raise NodeInUse(known.name, f"is online; {how}")
             if live := rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id):
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"could still be rendering {what}. Other devices take over that work soon after the node goes offline; "
-                    "wait for that, then try again",
+                    f"could still be rendering {what}. Soon after the node goes offline, other devices take over that "
+                    "work; then try again",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(

@@ -29,7 +29,8 @@ def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None
     if count < MAX_STRIKES or is_set_aside(connection, attempt.node_id, attempt.device):
         return
     reason = (
-        f"failed tasks of {count} jobs with no success in between; the last failed task was {attempt.task_key} of {attempt.job_id}: "
+        f"failed a task in each of {count} jobs, with no success in between; "
+        f"the last failed task was {attempt.task_key} of {attempt.job_id}: "
         f"{gist(error)}"
     )
     connection.execute(insert(quarantines).values(**this, reason=reason, since_at=transaction.at))

@@ -96,7 +96,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     if not path.exists() or not path.stat().st_size:
         if logged:
             raise DatabaseDamaged(
-                path, f"the file is {'empty' if path.exists() else 'missing'}, but its log {log} is there"
+                path, f"the file is {'empty' if path.exists() else 'missing'}, but its log {log} exists"
             )
         return
     # With a log beside it a file may end early: a move of pages out of the log was broken off, and is done again.
@@ -111,8 +111,8 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
         problem = str(error)
         if logged and _sound_alone(path):
             problem += (
-                f"; the database is whole without its log {log.name}; if the log belongs to another database, move it "
-                "away; otherwise moving it away loses the last writes"
+                f"; without the log {log.name} beside it, SQLite can read the database; if that log belongs to another "
+                "database, move the log away; if it belongs to this one, moving it away loses the last writes"
             )
         raise DatabaseDamaged(path, problem) from None
 

@@ -145,13 +145,13 @@ def servers(
         resolve: Returns the IPv4 addresses of a name.
 
     Returns:
-        The addresses for workstations, and the other addresses (each host:port). Without `advertise`, they are:
+        (for workstations, other): two tuples of addresses, each host:port. Without `advertise`, they are:
 
-        - If `listen` stands for all addresses (0.0.0.0 or ::): the address at which Ray runs or would run, and this
-          machine's other addresses.
-        - If `listen` has a name that means loopback on this machine (127.0.1.1 on Debian): this loopback address,
-          because on other machines the name may mean another address. There are no other addresses.
-        - Otherwise: the address in `listen`. There are no other addresses.
+        - If `listen` stands for all addresses (0.0.0.0 or ::): the first has the address at which Ray runs or would
+          run; the second has this machine's other addresses.
+        - If `listen` has a name that means loopback on this machine (127.0.1.1 on Debian): the first has that loopback
+          address, because on other machines the name may mean another address; the second is empty.
+        - Otherwise: the first has the address in `listen`; the second is empty.
     """
     if advertise:
         return advertise, ()
@@ -242,7 +242,7 @@ def in_cluster(
     if ":" not in host and runs and not is_loopback(runs):
         return runs
     raise NoAddress(
-        f"server.listen: {host} has no IPv4 address, which Ray needs; set ray.node_ip to an IPv4 address at which "
+        f"server.listen: {host} has no IPv4 address, but Ray needs one; set `ray.node_ip` to an IPv4 address at which "
         "workstations reach this machine"
     )
 

@@ -51,10 +51,14 @@ def problem(address: str, option: str) -> str:
             )
         case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
             here = addresses.look().others
-            those = f" (it has {', '.join(here)}, and {addresses.LOOPBACK} for itself)" if here else ""
+            those = (
+                f" (its addresses are {', '.join(here)}, and {addresses.LOOPBACK} for local programs)"
+                if here
+                else ""
+            )
             return (
-                f"{host} is not an address of this machine{those}; give one of its addresses with {option}, or 0.0.0.0 "
-                "for all"
+                f"{host} is not an address of this machine{those}; give an address of this machine with {option}, "
+                "or 0.0.0.0 for all addresses"
             )
     return f"nothing can listen on {address} ({failures[0].strerror}); give another address with {option}"
 

@@ -104,18 +104,19 @@ class Profile:
             given = [name for name in (key, f"{key}_file") if fields.get(name)]
             if len(given) != 1 or not isinstance(fields[given[0]], str):
                 raise NoProfile(
-                    f"{path} is not a profile: it must be JSON with server, either ca or ca_file, and either token or token_file. {_COPY_AGAIN}"
+                    f"{path} is not a profile: it must be JSON with the fields 'server', 'ca' or "
+                    f"'ca_file', and 'token' or 'token_file'. {_COPY_AGAIN}"
                 )
             wanted[given[0]] = fields[given[0]]
         if not wanted["server"]:
-            raise NoProfile(f"{path} is not a profile: it must name the server. {_COPY_AGAIN}")
+            raise NoProfile(f"{path} is not a profile: its field 'server' is missing or empty. {_COPY_AGAIN}")
         if "ca" in wanted and not damaged_files.is_certificate(wanted["ca"]):
             raise NoProfile(
-                f"{path} is not a profile: its ca is damaged (it is not a certificate in PEM). {_COPY_AGAIN}"
+                f"{path} is not a profile: its field 'ca' is damaged (not a certificate in PEM). {_COPY_AGAIN}"
             )
         if "token" in wanted and not _WORD.fullmatch(wanted["token"]):
             raise NoProfile(
-                f"{path} is not a profile: its token is damaged (it is not one word). {_COPY_AGAIN}"
+                f"{path} is not a profile: its field 'token' is damaged (not one word). {_COPY_AGAIN}"
             )
         return cls(
             host_and_port(wanted["server"], f"server in {path}"),
@@ -144,15 +145,15 @@ class Profile:
         if not (home / FILE).exists():
             raise NoProfile(
                 f"no farm found at {home / FILE}. Start a farm here with `farmctl up`. For a farm on another machine, run "
-                "`farmctl client export FILE` there, copy FILE to this machine and name it with --profile or FARM_PROFILE; "
-                "or set FARM_SERVER, FARM_CA and FARM_TOKEN"
+                "`farmctl client export FILE` there, copy FILE to this machine and name the copy with --profile or "
+                "FARM_PROFILE. Or set FARM_SERVER, FARM_CA and FARM_TOKEN"
             )
         return cls.load(home / FILE)
 
     @classmethod
     def _of_variables(cls, environ: Mapping[str, str]) -> Profile:
         if all(environ.get(name) for name in _TOKENS):
-            raise NoProfile("FARM_TOKEN and FARM_TOKEN_FILE are both set; set one of them")
+            raise NoProfile("FARM_TOKEN and FARM_TOKEN_FILE are both set; set only one of them")
         given = {name: environ[name] for name in ("FARM_SERVER", "FARM_CA", *_TOKENS) if environ.get(name)}
         wanted = ["FARM_SERVER", "FARM_CA", next((name for name in _TOKENS if name in given), "FARM_TOKEN")]
         if missing := [name for name in wanted if name not in given]:
@@ -253,8 +254,8 @@ def _given_token(text: str) -> Path | str:
         if file.exists() or "/" in word or word.startswith("~"):
             return file
     raise NoProfile(
-        f"FARM_TOKEN: must be the farm's client token, {TOKEN_LENGTH} letters, digits, - and _, got {len(word)} characters; "
-        "copy the whole line in tls/client.token, or name that file with FARM_TOKEN_FILE"
+        f"FARM_TOKEN: must be the farm's client token ({TOKEN_LENGTH} letters, digits, - and _), got {len(word)} "
+        "characters; copy the whole line in tls/client.token, or set FARM_TOKEN_FILE to the path of that file"
     )
 
 

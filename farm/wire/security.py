@@ -153,7 +153,7 @@ class Authority:
                 node_id = base64.b64decode(rest.partition(".")[0], altchars=b"-_", validate=True).decode()
                 if _same(token, self.node_token(node_id)):
                     return Identity("node", node_id)
-        raise Denied("this farm did not give out that token")
+        raise Denied("the token was not issued by this farm")
 
     def write_profile(self, server: str, here: str = "") -> Path:
         """Write the clients' profile, `home`/client.json, and return its path.
@@ -248,7 +248,7 @@ def parse_join_token(text: str) -> tuple[bytes, str]:
     if parts[0] != JOIN_PREFIX:
         raise InvalidJoinToken(f"join token: must begin with '{JOIN_PREFIX}.'; {hint}")
     if len(parts) != 3 or not parts[2]:
-        raise InvalidJoinToken(f"join token: is cut short; {hint}")
+        raise InvalidJoinToken(f"join token: a part of it is missing; {hint}")
     try:
         der = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -75,7 +75,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
                 if message.WhichOneof("part") != "chunk":
                     raise Refused(
                         grpc.StatusCode.INVALID_ARGUMENT,
-                        "chunk: must be in every message of an upload after the first",
+                        "chunk: must be set in every message of an upload except the first",
                     )
                 if writing.size + len(message.chunk) > header.size:
                     raise Refused(
@@ -120,7 +120,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         if identity is None or attempt.node_id != identity.node_id:
             raise Refused(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"attempt_id: {attempt_id} is not an attempt of this node",
+                f"attempt_id: must be an attempt of this node, got {attempt_id}",
             )
 
     async def Download(
@@ -135,7 +135,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         if request.offset > record.size:
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"offset: must be at most {record.size}, got {request.offset}",
+                f"offset: must be at most {record.size} (the size of the artifact), got {request.offset}",
             )
         yield artifacts_pb2.DownloadResponse(artifact=artifact_message(record))
         chunks = self._files.read(record.location, request.offset)

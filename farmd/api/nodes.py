@@ -90,7 +90,8 @@ class NodeService(NodeVerbs):
         if not self._authority.admits(request.join_secret):
             raise Refused(
                 grpc.StatusCode.UNAUTHENTICATED,
-                "join_secret: is not this farm's; `farmctl node enroll` prints the right command",
+                "join_secret: is not this farm's; "
+                "run the command that `farmctl node enroll` prints on the farm's server",
             )
         check_version(request.version, request.protocol)
         if not 8 <= len(request.node_id) <= 64:
@@ -316,7 +317,7 @@ class NodeService(NodeVerbs):
     def _settle(self, completion: nodes_pb2.Completion, node_id: str) -> tuple[Settlement, AttemptRecord]:
         attempt = self._store.attempts.get(completion.attempt.attempt_id)
         if attempt.node_id != node_id:
-            raise NotFound("attempt that ran on this node and has the id", attempt.id)
+            raise NotFound("attempt of this node with the id", attempt.id)
         return self._end(completion), attempt
 
     def _end(self, completion: nodes_pb2.Completion) -> Settlement:

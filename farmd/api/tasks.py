@@ -121,13 +121,14 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         tries = {attempt.epoch: attempt for attempt in self._store.attempts.of(task.id)}
         if not tries:
             raise Refused(
-                grpc.StatusCode.FAILED_PRECONDITION, f"task {task.key} has not been given to a device yet"
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"task {task.key} has no log, because it has not been given to a device yet",
             )
         wanted = max(tries) if epoch is None else epoch
         if wanted not in tries:
             known = ", ".join(map(str, sorted(tries)))
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"epoch: must be the epoch of an attempt at task {task.key} ({known}), got {wanted}",
+                f"epoch: must be one of the epochs of task {task.key} ({known}), got {wanted}",
             )
         return tries[wanted], self._store.artifacts.log_of(tries[wanted].id)

@@ -111,7 +111,7 @@ def _idle_of(session: Mapping[str, str], now: float) -> float:
 def _touched(display: str) -> float:
     said = _read(["xprintidle"], {**os.environ, "DISPLAY": display}).strip()
     if not said.isdecimal():
-        raise CannotTell(f"xprintidle said {said!r}, which is not a number of milliseconds")
+        raise CannotTell(f"xprintidle must print a number of milliseconds, got {said!r}")
     return int(said) / 1000
 
 

@@ -56,7 +56,8 @@ def sensor(settings: OwnerSettings) -> Callable[[], float]:
     if settings.presence not in known:
         accepted = ", ".join(sorted(known))
         raise InvalidConfig(
-            f"owner.presence: no presence plugin is named {settings.presence!r}; this machine has the plugins {accepted}"
+            f"owner.presence: no presence plugin is named {settings.presence!r}; "
+            f"choose one of this machine's plugins: {accepted}"
             f"{did_you_mean(settings.presence, known)}"
         )
     look = known[settings.presence].seconds_idle

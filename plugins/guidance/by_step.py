@@ -44,17 +44,18 @@ class Scales:
     """The guidance settings of a job.
 
     Each of `cfg`, `stg`, `rescale` and `blocks` has one entry for all steps, or one entry for each of `levels`.
+    The model's prediction for one prompt is called an answer here.
 
     Attributes:
         cfg: Strength of classifier-free guidance; 1 is off.
         stg: Strength of spatio-temporal guidance; 0 is off.
-        rescale: Strength of rescaling, which undoes guidance's change of the answer's standard deviation. Which number
-            means "off" depends on the dialect.
+        rescale: Strength of rescaling, which moves the guided answer's standard deviation back to its value before
+            guidance. Which number means "off" depends on the dialect.
         blocks: Numbers of the perturbed transformer blocks.
         levels: The noise levels (0 to 1) of the entries, from high to low; empty if each setting has only one entry.
         perturbation: What a perturbed block does.
-        star: Whether to use CFG-Zero*, which first scales the answer to the negative prompt to fit the answer to the
-            prompt.
+        star: Whether to use CFG-Zero*. Before the two answers are combined, it scales the negative prompt's answer so
+            that it fits the prompt's answer.
         skip_above: Noise level above which the model doesn't run (only in ComfyUI's dialect); 1 is off.
         dialect: The program whose conventions these settings follow.
     """

@@ -145,7 +145,7 @@ def scales_of(options: Options, guidance_scale: float) -> Scales:
     if isinstance(options, ComfyuiOptions):
         return _comfyui(options, guidance_scale)
     if not isinstance(options, LightricksOptions):
-        raise TypeError(f"need LightricksOptions or ComfyuiOptions, got {type(options).__name__}")
+        raise TypeError(f"options: must be LightricksOptions or ComfyuiOptions, got {type(options).__name__}")
     blocks = options.skip_block_list
     cfg = guidance_scale if options.guidance_scale is None else options.guidance_scale
     found = Scales(
@@ -195,9 +195,12 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
         if len(entries) == 1 or len(entries) == len(scales.levels):
             continue
         if not scales.levels:
-            problem = f"must be one value for all steps, because {levels} is empty"
+            problem = f"must be one value for all steps (`{levels}` is empty)"
         else:
-            problem = f"must be one value for all steps, or {len(scales.levels)} values, one for each entry of {levels}"
+            problem = (
+                f"must be one value for all steps or {len(scales.levels)} values "
+                f"(one for each entry of `{levels}`)"
+            )
         raise InvalidSpec(f"options.{name}", f"{problem}, got {len(entries)} values")
 
 

@@ -15,7 +15,9 @@ def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     Raises ValueError if the shapes differ.
     """
     if left.shape != right.shape:
-        raise ValueError(f"left, right: shapes differ, {tuple(left.shape)} and {tuple(right.shape)}")
+        raise ValueError(
+            f"left, right: must have the same shape, got {tuple(left.shape)} and {tuple(right.shape)}"
+        )
     alpha = torch.linspace(1, 0, left.shape[1] + 2, dtype=left.dtype, device=left.device)[1:-1, None, None]
     return alpha * left + (1 - alpha) * right
 
@@ -28,10 +30,10 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
     Raises ValueError if ``factor`` is outside 0 .. 1, or if the channel counts differ.
     """
     if not 0.0 <= factor <= 1.0:
-        raise ValueError(f"factor: need 0 .. 1, got {factor}")
+        raise ValueError(f"factor: must be from 0 to 1, got {factor}")
     if latents.shape[0] != reference.shape[0]:
         raise ValueError(
-            f"reference: has {reference.shape[0]} channels, but the latents have {latents.shape[0]}"
+            f"reference: must have {latents.shape[0]} channels, like the latents, got {reference.shape[0]}"
         )
     if factor == 0.0:
         return latents
@@ -52,7 +54,7 @@ def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"height, width: need at least 1, got {height}, {width}")
+        raise ValueError(f"height, width: must each be at least 1, got {height} and {width}")
     if latents.shape[2:] == (height, width):
         return latents
     frames = F.interpolate(

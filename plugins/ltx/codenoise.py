@@ -82,7 +82,9 @@ def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np
     of_left, of_right = (np.array([own > 0 for own in side]) for side in (weights, [1 - w for w in weights]))
     counts = left.shape[1], right.shape[1]
     if counts != (of_left.sum(), of_right.sum()) or left[:, :0].shape != right[:, :0].shape:
-        raise ValueError(f"left, right: {left.shape} and {right.shape} don't fit the weights {list(weights)}")
+        raise ValueError(
+            f"left, right: must have shapes that fit the weights {list(weights)}, got {left.shape} and {right.shape}"
+        )
     found = np.zeros((left.shape[0], len(share), *left.shape[2:]), np.float32)
     found[:, of_left] += share[of_left, None, None] * left.astype(np.float32)
     found[:, of_right] += (1 - share)[of_right, None, None] * right.astype(np.float32)

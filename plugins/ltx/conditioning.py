@@ -81,7 +81,7 @@ def window_tail(
         ValueError: ``latents`` has fewer latents than ``overlap``.
     """
     if not 1 <= overlap <= latents.shape[1]:
-        raise ValueError(f"overlap: need 1 .. {latents.shape[1]} latents, got {overlap}")
+        raise ValueError(f"overlap: must be from 1 to {latents.shape[1]} latents, got {overlap}")
     return Extra(latents[:, -overlap:], 0, strength, noise)
 
 
@@ -98,36 +98,40 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
         have = tuple(condition.latents.shape)
         if len(have) != 4 or have[1] < 1 or (have[0], *have[2:]) != (channels, height, width):
             raise ValueError(
-                f"latents: need ({channels}, k, {height}, {width}) to fit the window, got {have}"
+                f"latents: must have the shape ({channels}, k, {height}, {width}) to fit the window, got {have}"
             )
         if not 0.0 <= condition.strength <= 1.0:
-            raise ValueError(f"strength: need 0 .. 1, got {condition.strength}")
+            raise ValueError(f"strength: must be from 0 to 1, got {condition.strength}")
         if isinstance(condition, Replace):
             claimed = range(condition.start, condition.start + have[1])
             if claimed.start < 0 or claimed.stop > count:
                 raise ValueError(
-                    f"start: the condition is for latents {claimed.start} .. {claimed.stop - 1}, "
-                    f"but the window has latents 0 .. {count - 1}"
+                    f"start: the condition covers latents {claimed.start} to {claimed.stop - 1}, "
+                    f"but the window has only latents 0 to {count - 1}"
                 )
             if not taken.isdisjoint(claimed):
                 raise ValueError(
-                    f"start: two conditions are for the same latent, between {claimed.start} and {claimed.stop - 1}"
+                    "start: two conditions overlap; "
+                    f"both set a latent in the range {claimed.start} to {claimed.stop - 1}"
                 )
             taken.update(claimed)
         else:
             if condition.frame < 0 and have[1] > 1:
                 raise ValueError(
-                    f"frame: a condition of {have[1]} latents must begin at frame 0 or later, got {condition.frame}"
+                    f"frame: must be 0 or later for a condition of {have[1]} latents, got {condition.frame}"
                 )
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):
                 raise ValueError(
-                    f"frame: the condition is for frames {condition.frame} .. {last}, "
-                    f"but the window has frames 0 .. {FRAMES_PER_LATENT * (count - 1)}"
+                    f"frame: the condition covers frames {condition.frame} to {last}, "
+                    f"but the window has only frames 0 to {FRAMES_PER_LATENT * (count - 1)}"
                 )
             if condition.strength < 1.0 and condition.noise is None:
-                raise ValueError(f"noise: must be given for extra latents at strength {condition.strength}")
+                raise ValueError(
+                    f"noise: must be given at strength {condition.strength}; "
+                    "any strength below 1 mixes the latents with noise"
+                )
             if condition.noise is not None and condition.noise.shape != condition.latents.shape:
                 raise ValueError(
-                    f"noise: must have the shape of the latents, {have}, got {tuple(condition.noise.shape)}"
+                    f"noise: must have the same shape as the latents, {have}, got {tuple(condition.noise.shape)}"
                 )

@@ -93,21 +93,23 @@ class Denoiser:
         schedule.check(sigmas)
         channels = ltx.transformer.config.in_channels
         if noise.ndim != 4 or noise.shape[0] != channels:
-            raise ValueError(f"noise: need the shape [{channels}, n, h, w], got {list(noise.shape)}")
+            raise ValueError(f"noise: must have the shape [{channels}, n, h, w], got {list(noise.shape)}")
         channels, latents, height, width = noise.shape
         check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
-            raise ValueError(f"base: must be given, because the sigmas begin below 1, at {sigmas[0]}")
+            raise ValueError(f"base: must be given, because the first of the sigmas is below 1: {sigmas[0]}")
         if base is not None and base.shape != noise.shape:
             raise ValueError(
                 f"base: must have the shape of the noise, {list(noise.shape)}, got {list(base.shape)}"
             )
         if isinstance(guidance, (int, float)) and guidance > 1.0 and negative is None:
-            raise ValueError(f"negative: a negative prompt is needed for a guidance of {guidance}")
+            raise ValueError(f"negative: must be given, because guidance is above 1: {guidance}")
         if cond_noise_scale > 0.0 and cond_noise is None:
-            raise ValueError(f"cond_noise: must be given for a cond_noise_scale of {cond_noise_scale}")
+            raise ValueError(
+                f"cond_noise: must be given, because cond_noise_scale is above 0: {cond_noise_scale}"
+            )
         if not fps > 0:
-            raise ValueError(f"fps: need more than 0, got {fps}")
+            raise ValueError(f"fps: must be more than 0, got {fps}")
 
         self._ltx = ltx
         self._noise = noise
@@ -158,12 +160,13 @@ class Denoiser:
         expected = self._initial()
         if latents.dtype != torch.float32 or latents.shape != expected.shape:
             raise ValueError(
-                f"latents: need float32 of shape {list(expected.shape)}, got {latents.dtype} of shape {list(latents.shape)}"
+                f"latents: must be float32 of shape {list(expected.shape)}, "
+                f"got {latents.dtype} of shape {list(latents.shape)}"
             )
         if not latents.isfinite().all():
             raise ValueError("latents: some values are not finite")
         if not 0 <= step <= self.steps:
-            raise ValueError(f"step: need 0 to {self.steps}, got {step}")
+            raise ValueError(f"step: must be from 0 to {self.steps}, got {step}")
         kept = {}
         for name, tensor in (history or {}).items():
             channels, count = expected.shape[0], expected[0].numel()
@@ -268,7 +271,7 @@ class Denoiser:
         return State(torch.cat([extra, grid.to(extra)], dim=1), state.step, state.history)
 
     def result(self, state: State) -> torch.Tensor:
-        """Return the window's finished latents, without the extra latents: float32 [C, n, h, w].
+        """Return the window's finished latents, float32 [C, n, h, w]. Latents of Extra conditions are left out.
 
         Raises ValueError if steps are left.
         """
@@ -315,12 +318,14 @@ class Denoiser:
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
                 raise ValueError(
-                    "shares: an extra latent has shares (how much of it shows each prompt), but the window's prompt has none; give shares to both or to neither"
+                    "shares: a condition (Extra) has shares, but `prompt` is a single text; give a TimedText as "
+                    "`prompt`, or leave out the shares"
                 )
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
             raise ValueError(
-                f"prompt: need shares (how much of a latent shows each prompt) for {self._noise.shape[1]} latents, got shares for {prompt.shares.shape[1]}"
+                f"prompt: its shares must have a column for each of the window's {self._noise.shape[1]} latents, "
+                f"got {prompt.shares.shape[1]} columns"
             )
         parts = [
             prompt.shares[:, known.beside()] if known.shares is None else known.shares
@@ -329,7 +334,9 @@ class Denoiser:
         for known, part in zip(self._extra, parts, strict=True):
             if part.shape != (len(prompt.texts), known.latents.shape[1]):
                 raise ValueError(
-                    f"shares: must have the shape [{len(prompt.texts)}, {known.latents.shape[1]}], a row for each prompt and a column for each extra latent, got {list(part.shape)}"
+                    "shares: the shares of a condition (Extra) must have a row for each prompt and a column for each "
+                    f"of the condition's latents: shape [{len(prompt.texts)}, {known.latents.shape[1]}], "
+                    f"got {list(part.shape)}"
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 
@@ -392,7 +399,7 @@ class Denoiser:
     def _shown_words(self, negatives: tuple[bool, ...]) -> Words:
         if negatives not in self._words:
             if True in negatives and self._negative is None:
-                raise ValueError("negative: a negative prompt is needed for this guidance")
+                raise ValueError("negative: must be given, because this guidance uses the negative prompt")
             rows = [self._negative if one and self._negative else self._prompt for one in negatives]
             self._words[negatives] = Words(rows, self._tokens_per_latent, self._ltx.device, self._ltx.dtype)
         return self._words[negatives]

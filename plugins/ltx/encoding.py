@@ -55,8 +55,8 @@ def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
     texts = [*task.job.prompts, *negative]
     names = _names(len(task.job.prompts), len(texts))
     notes = [
-        f"{name}: the model's text encoder doesn't know '{shown(strange, _MOST_WORDS)}', so this part of the prompt says nothing "
-        "to the model; write prompts in English"
+        f"{name}: the model's text encoder doesn't know '{shown(strange, _MOST_WORDS)}', so this part of the "
+        "prompt has no meaning for the model; write prompts in English"
         for name, text in zip(names, texts, strict=True)
         if (strange := unknown(ltx, text))
     ]

@@ -111,7 +111,7 @@ class Difference:
             what, at = f"clip at frames {span} of the video", f" at frame {self.frame}"
         return (
             f"the {what} differs from what was rendered in its place (PSNR {self.db:.0f} dB{at}; a PSNR below {NOT_FOLLOWED:.0f} dB stands out); "
-            "try another seed, or give a strength below 1: then the video keeps the rendered frames"
+            "try another seed, or give a strength below 1, with which the video keeps the rendered frames"
         )
 
 

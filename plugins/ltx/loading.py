@@ -49,7 +49,9 @@ class Ltx:
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
-            raise ValueError(f"precision: {self.precision!r} is not one of {', '.join(get_args(Precision))}")
+            raise ValueError(
+                f"precision: must be one of {', '.join(get_args(Precision))}, got {self.precision!r}"
+            )
 
     @cached_property
     def folder(self) -> Path:
@@ -104,13 +106,13 @@ class Ltx:
             with safe_open(file, "pt") as tensors:
                 if "latents_mean" in tensors.keys():  # noqa: SIM118 - no mapping
                     return tensors.get_tensor("latents_mean"), tensors.get_tensor("latents_std")
-        raise FileNotFoundError(f"weights: the VAE in {self.folder} has no tensor latents_mean")
+        raise FileNotFoundError(f"weights: the VAE in {self.folder} has no tensor 'latents_mean'")
 
     def release(self, *names: str) -> None:
         """Release the named parts (all parts if none is named) and return their memory to the device."""
         for name in names or tuple(self._parts):
             if name not in _LOADERS:
-                raise ValueError(f"names: {name!r} is not one of {', '.join(_LOADERS)}")
+                raise ValueError(f"names: must be among {', '.join(_LOADERS)}, got {name!r}")
             self._parts.pop(name, None)
         gc.collect()
         if torch.device(self.device).type == "cuda":
@@ -169,7 +171,8 @@ def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
     channels = ltx.space[0].numel()
     if model.config.in_channels != channels:
         raise ValueError(
-            f"{UPSAMPLER}: takes latents of {model.config.in_channels} channels, but the VAE's latents have {channels}"
+            f"{UPSAMPLER}: the upsampler accepts latents of {model.config.in_channels} channels, "
+            f"but the VAE's latents have {channels}"
         )
     return model
 

@@ -107,9 +107,11 @@ def latent_noise(
         ValueError: The seed, stage, step or start is negative, or the range or a size is empty.
     """
     if not 0 <= start < stop:
-        raise ValueError(f"start, stop: need 0 <= start < stop, got {start}, {stop}")
+        raise ValueError(f"start, stop: must satisfy 0 <= start < stop, got {start}, {stop}")
     if min(channels, height, width) < 1:
-        raise ValueError(f"channels, height, width: need at least 1, got {channels}, {height}, {width}")
+        raise ValueError(
+            f"channels, height, width: must each be at least 1, got {channels}, {height}, {width}"
+        )
     noise = np.empty((channels, stop - start, height, width), dtype=np.float32)
     for latent in range(start, stop):
         drawn = normals(seed, (0, latent, step, stage), channels * height * width)
@@ -124,7 +126,7 @@ def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndar
     Raises ValueError if the key or a word of the counter is out of range.
     """
     if not 0 <= key < 2**128:
-        raise ValueError(f"seed: need 0 <= seed < 2**128, got {key}")
+        raise ValueError(f"seed: must be from 0 to 2**128 - 1, got {key}")
     if not all(0 <= word < 2**64 for word in counter):
         raise ValueError(f"counter: each number must be from 0 to 2**64 - 1, got {counter}")
     words = np.random.Philox(key=key, counter=np.array(counter, dtype=np.uint64)).random_raw(count)

@@ -141,7 +141,8 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
     if distilled and (strange := [level for level in levels if not _on_grid(level)]):
         raise InvalidSpec(
             "options.timesteps",
-            f"must be among {_listed(DISTILLED)} for the distilled model {distilled}, got {strange[0]:g}",
+            f"each noise level must be one of {_listed(DISTILLED)} "
+            f"for the distilled model {distilled}, got {strange[0]:g}",
         )
     first, last = options.skip_initial_inference_steps, options.skip_final_inference_steps
     if first + last >= len(levels):
@@ -177,7 +178,7 @@ def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
         raise InvalidSpec(
             "steps",
             f"must be {len(DISTILLED)} for the distilled model {distilled}, got {steps}; to take fewer steps, list their noise levels "
-            "in options.timesteps",
+            "in `options.timesteps`",
         )
     if options.schedule is not Schedule.LINEAR_QUADRATIC:
         raise InvalidSpec(

@@ -16,12 +16,12 @@ def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | N
     Source: LTX-Video, ltx_video/schedulers/rf.py.
     """
     if steps < 1:
-        raise ValueError(f"steps: need at least 1, got {steps}")
+        raise ValueError(f"steps: must be at least 1, got {steps}")
     if steps == 1:
         return [1.0, 0.0]
     linear = steps // 2 if linear_steps is None else linear_steps
     if not 1 <= linear < steps:
-        raise ValueError(f"linear_steps: need 1 to {steps - 1}, got {linear}")
+        raise ValueError(f"linear_steps: must be from 1 to {steps - 1}, got {linear}")
     rest = steps - linear
     difference = linear - threshold * steps
     square = difference / (linear * rest**2)

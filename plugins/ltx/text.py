@@ -80,7 +80,7 @@ def mix(parts: Sequence[tuple[Text, float]]) -> Text:
         ValueError: there are no parts.
     """
     if not parts:
-        raise ValueError("parts: need at least one prompt")
+        raise ValueError("parts: must contain at least one prompt")
     if len(parts) == 1:
         return parts[0][0]
     embeds = functools.reduce(torch.add, (share * embeds * mask[:, None] for (embeds, mask), share in parts))
@@ -96,7 +96,7 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
     Raises ValueError if there are no prompts.
     """
     if isinstance(prompts, str) or not prompts:
-        raise ValueError("prompts: need a list of at least one prompt")
+        raise ValueError("prompts: must be a list of at least one prompt")
     tokens = ltx.tokenizer(
         list(prompts),
         padding="max_length",
@@ -132,7 +132,7 @@ def unknown(ltx: Ltx, prompt: str) -> str:
 
 
 def unread(ltx: Ltx, prompt: str) -> str:
-    """Return the end of a prompt that the model doesn't read; "" if the model reads the whole prompt.
+    """Return the part that the model leaves unread at the end of a prompt; "" if it reads the whole prompt.
 
     The returned text begins with a whole word.
     """

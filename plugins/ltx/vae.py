@@ -126,7 +126,7 @@ def decode_chunks(
     frames = FRAMES_PER_LATENT * (latents.shape[1] - 1) + 1
     last = frames if last is None else last
     if not 0 <= first < last <= frames:
-        raise ValueError(f"first, last: need 0 <= first < last <= {frames}, got {first}, {last}")
+        raise ValueError(f"first, last: must satisfy 0 <= first < last <= {frames}, got {first}, {last}")
     if any(config.decoder_inject_noise):
         raise ValueError(
             "vae: this VAE's decoder draws random noise itself (as in LTX-Video 0.9.1), so its results can't be repeated; use another VAE"
@@ -139,7 +139,7 @@ def decode_chunks(
     if config.timestep_conditioning:
         if noise is None or noise.shape != latents.shape:
             raise ValueError(
-                f"noise: this VAE decodes at a timestep and needs noise of the shape {list(latents.shape)}"
+                f"noise: this VAE mixes noise into the latents, so the noise must have the shape {list(latents.shape)}"
             )
         z = (1.0 - noise_scale) * z + noise_scale * noise[None].to(z)
         timestep = torch.tensor([decode_timestep], device=z.device, dtype=ltx.dtype)

@@ -82,9 +82,9 @@ def encode_segment(
     """
     for name, value in (("width", width), ("height", height)):
         if value < 2 or value % 2:
-            raise ValueError(f"{name}: {value}; accepted: an even number of pixels, 2 or more")
+            raise ValueError(f"{name}: must be an even number of pixels, at least 2, got {value}")
     if not 0 <= crf <= 51:
-        raise ValueError(f"crf: {crf}; accepted: 0 to 51")
+        raise ValueError(f"crf: must be from 0 to 51, got {crf}")
     fps = Fraction(fps)
     with _finished(Path(path)) as temporary:
         source = ffmpeg.input(
@@ -153,12 +153,12 @@ def join_segments(
     output, fps = Path(output), Fraction(fps)
     segments = [Path(path).absolute() for path in paths]
     if not segments:
-        raise ValueError("paths: the list is empty; accepted: at least one segment")
+        raise ValueError("paths: must name at least one segment, got an empty list")
     _refuse_existing(output, overwrite)
     total = _check_segments(segments, fps)
     if total != expected_frames:
         raise OutputError(
-            f"the {len(segments)} segments hold {total} frames, not the {expected_frames} expected"
+            f"the {len(segments)} segments have {total} frames together, but must have {expected_frames}"
         )
 
     ticks = _timescale(fps) / fps
@@ -199,26 +199,30 @@ def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
 def _timescale(fps: Fraction) -> int:
     """Ticks per second in which every frame lasts a whole number of ticks, at least 10,000."""
     if not 0 < fps.numerator <= 1_000_000:
-        raise ValueError(f"fps: {fps}; accepted: a positive rate such as 30 or 30000/1001")
+        raise ValueError(f"fps: must be a positive rate such as 30 or 30000/1001, got {fps}")
     return fps.numerator * math.ceil(10_000 / fps.numerator)
 
 
 def _container(path: StrPath) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in CONTAINERS:
-        raise ValueError(f"path: {str(path)!r} ends in {suffix!r}; accepted: {', '.join(CONTAINERS)}")
+        raise ValueError(
+            f"path: {str(path)!r} ends in {suffix!r}, but must end in one of {', '.join(CONTAINERS)}"
+        )
     return CONTAINERS[suffix]
 
 
 def _quoted(path: Path) -> str:
     if "\n" in str(path):
-        raise ValueError(f"paths: {str(path)!r} has a line break; accepted: a path of one line")
+        raise ValueError(f"paths: must not contain a line break, got {str(path)!r}")
     return "'file:" + str(path).replace("'", r"'\''") + "'"
 
 
 def _refuse_existing(output: Path, overwrite: bool) -> None:
     if output.exists() and not overwrite:
-        raise FileExistsError(f"output: {output} exists; accepted: a new name, or overwrite=True")
+        raise FileExistsError(
+            f"output: {output} already exists; give a new name, or overwrite=True to replace the file"
+        )
 
 
 @contextmanager
@@ -298,12 +302,12 @@ def _feed(command: Any, frames: Iterable[np.ndarray], shape: tuple[int, int, int
         for frame in frames:
             if frame.shape != shape or frame.dtype != np.uint8:
                 raise ValueError(
-                    f"frames: frame {count} is {frame.dtype} {list(frame.shape)}; accepted: uint8 {list(shape)}"
+                    f"frames: frame {count} is {frame.dtype} {list(frame.shape)}, but must be uint8 {list(shape)}"
                 )
             write(np.ascontiguousarray(frame).data)
             count += 1
         if count == 0:
-            raise ValueError("frames: no frame was given; accepted: at least one")
+            raise ValueError("frames: no frame was given; give at least one")
     return count
 
 
@@ -329,7 +333,7 @@ def _check_segments(segments: Sequence[Path], fps: Fraction) -> int:
                 ]
                 if unlike:
                     raise OutputError(
-                        f"{segment} can't be joined to {segments[0]}: it has {', '.join(unlike)}"
+                        f"{segment} has {', '.join(unlike)}, so it can't be joined to {segments[0]}"
                     )
                 _check_even(segment, stream, times, fps)
                 total += len(times)
@@ -373,9 +377,9 @@ def _check_even(path: Path, stream: av.VideoStream, times: Sequence[int], fps: F
     step = 1 / (fps * stream.time_base)
     for index, time in enumerate(times):
         if time != index * step:
-            raise OutputError(f"{path}: frame {index} is at tick {time}, not {index * step}")
+            raise OutputError(f"{path}: frame {index} is at tick {time}, but must be at tick {index * step}")
     if stream.duration != len(times) * step:
-        raise OutputError(f"{path} lasts {stream.duration} ticks, not {len(times) * step}")
+        raise OutputError(f"{path} lasts {stream.duration} ticks, but must last {len(times) * step} ticks")
 
 
 def _check(path: Path, expected_frames: int, fps: Fraction) -> None:
@@ -386,12 +390,12 @@ def _check(path: Path, expected_frames: int, fps: Fraction) -> None:
             times = _frame_times(path, container)
             _check_even(path, stream, times, fps)
             if len(times) != expected_frames:
-                raise OutputError(f"{path} holds {len(times)} frames, not the {expected_frames} expected")
+                raise OutputError(f"{path} has {len(times)} frames, but must have {expected_frames}")
             container.seek(0, stream=stream)
             if next(container.decode(stream)).pts != 0:
-                raise OutputError(f"{path}: its first frame does not decode")
+                raise OutputError(f"{path}: the first frame can't be decoded")
             container.seek(times[-1], stream=stream)
             if [frame.pts for frame in container.decode(stream)][-1:] != times[-1:]:
-                raise OutputError(f"{path}: its last frame does not decode")
+                raise OutputError(f"{path}: the last frame can't be decoded")
     except (av.FFmpegError, StopIteration) as error:
         raise OutputError(f"{path} can't be read back: {shown(error)}") from error

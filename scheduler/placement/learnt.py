@@ -32,7 +32,7 @@ def size_notes(windows: Sequence[Window], model: ModelFacts, drawer: ModelFacts)
             where = " and ".join(f"{width}x{height}{of}" for (width, height), of in outside.items())
             notes.append(
                 f"model: {facts.name} is made for sizes {_range(facts.learnt)}; at {where} its pictures "
-                f"{facts.learnt.elsewhere}; ask for another size or another model"
+                f"{facts.learnt.elsewhere}; choose another size or another model"
             )
     return notes
 

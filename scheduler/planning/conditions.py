@@ -204,15 +204,17 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                 if (span, piece.strength) == (same, earlier.strength):
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
-                        f"must differ from the strength {earlier.strength:g} of conditions.{other}: both conditions "
-                        f"cover all {frames} frames, and the job can rework only the condition with the higher strength",
+                        f"the strength {earlier.strength:g} is also that of conditions.{other}, and both conditions "
+                        f"cover all {frames} frames; the job reworks only the stronger one, so give "
+                        "different strengths",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
                 meets = "overlaps" if piece.frames == 1 else "overlap"
                 raise InvalidSpec(
                     field,
-                    f"{_span(piece)} {meets} conditions.{other}, which has {_span(earlier)}; each frame can be given only once",
+                    f"{_span(piece)} {meets} conditions.{other}, which covers {_span(earlier)}; "
+                    "only one condition may cover a frame",
                 )
 
 

@@ -98,7 +98,7 @@ def share_out(
     ]
     if not shares:
         raise ValueError(
-            f"no device has the {memory(shortest) / 2**30:.1f} GiB that a window of {shortest} latents needs"
+            f"no device has the {memory(shortest) / 2**30:.1f} GiB of memory that a window of {shortest} latents needs"
         )
     if latents <= shortest:
         return (Cut(0, latents),)
@@ -115,8 +115,8 @@ def share_out(
     )
     if not layouts:
         raise ValueError(
-            f"no device has memory for windows of more than {held} latents. If {latents} latents are cut into such "
-            f"windows, and neighbouring windows share {overlap}, some windows are shorter than the minimum of {least} latents"
+            f"no device has memory for windows of more than {held} latents. To cut {latents} latents into such "
+            f"windows with an overlap of {overlap}, some would have to be shorter than the minimum of {least} latents"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),

@@ -241,19 +241,20 @@ def make_plan(
     longest = max(window.stop - window.start for window in laid_out if window.kind is TaskKind.WINDOW)
     if longest > model.max_window:
         notes.append(
-            f"window_latents: the video is one window of {longest} latents; {model.name} is made for windows of at most "
-            f"{model.max_window} latents"
+            f"window_latents: the video is one window of {longest} latents, but {model.name} is made for windows of "
+            f"at most {model.max_window} latents"
         )
     if spec.layout == "farm":
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(
-            f"layout: {len(timeline.cuts)} windows of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
-            f"latents, sized for the devices {', '.join(candidate.name for candidate in candidates)}"
+            f"layout: the video has {len(timeline.cuts)} windows of "
+            f"{' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
+            f"latents; their sizes suit the devices {', '.join(candidate.name for candidate in candidates)}"
         )
     if (width, height) != (spec.width, spec.height):
         notes.append(
             f"size: the video is rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height} "
-            "about the middle"
+            "around its centre"
         )
     if frames_of(latents) != spec.frames:
         early = (
@@ -262,14 +263,16 @@ def make_plan(
             else ""
         )
         notes.append(
-            f"frames: the video is rendered with {frames_of(latents)} frames (8n+1){early}, and cut to {spec.frames}"
+            f"frames: the video is rendered with {frames_of(latents)} frames (a multiple of 8, plus 1){early}, "
+            f"and cut to {spec.frames}"
         )
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
-                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames share latents (8 frames each) with new frames; "
-                "the farm renders the video first, and then puts these frames of the clip into it"
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames are in "
+                "latents that also hold new frames (a latent holds 8 frames); the farm puts these frames of the clip "
+                "into the video after rendering"
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
@@ -299,13 +302,13 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
     if not model.latent_space or drawer.latent_space != model.latent_space:
         raise InvalidSpec(
             "storyboard_model",
-            f"must use {model.name}'s latent space ({model.latent_space or 'no other model shares it'}), but "
-            f"{drawer.name} uses {drawer.latent_space or 'a space that no other model shares'}",
+            f"must use the same latent space as {model.name} ({model.latent_space or 'which no other model uses'}), "
+            f"but {drawer.name} uses {drawer.latent_space or 'one that no other model uses'}",
         )
     if precision not in drawer.precisions:
         raise InvalidSpec(
             "storyboard_model",
-            f"must render in {precision} as {model.name} does, but {drawer.name} renders only in "
+            f"must render in the precision {precision}, as {model.name} does, but {drawer.name} renders only in "
             f"{', '.join(drawer.precisions)}",
         )
     return ModelBinding(drawer, weights, Denoising(drawer.guidance_scale))

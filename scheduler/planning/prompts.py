@@ -113,7 +113,7 @@ def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tup
     """
     if first >= last or crossfade < 0:
         raise ValueError(
-            f"need first < last and crossfade >= 0, got first {first}, last {last}, crossfade {crossfade}"
+            f"must have first < last and crossfade >= 0, got first {first}, last {last}, crossfade {crossfade}"
         )
     total = [0.0] * (len(changes) + 1)
     span = max(crossfade, 1)

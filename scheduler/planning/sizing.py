@@ -134,7 +134,7 @@ class Sizing:
             )
         except ValueError as error:
             raise InvalidSpec(
-                "layout", f"'farm' needs a device online that can render with {timeline.model.name}: {error}"
+                "layout", f"'farm' needs an online device that can render with {timeline.model.name}: {error}"
             ) from None
         sized = replace(timeline, cuts=cuts)
         found = self.strategy.lay_out(sized)
@@ -145,8 +145,8 @@ class Sizing:
             return timeline, laid_out
         raise InvalidSpec(
             "layout",
-            f"must be 'fixed' with strategy {self.strategy.name}, because its windows wait for each other; "
-            "got 'farm'",
+            f"must be 'fixed' with strategy {self.strategy.name}, got 'farm': in this strategy, windows wait for "
+            "each other",
         )
 
     def _reaches(self) -> tuple[Cut, ...]:

@@ -35,7 +35,7 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
             )
         if found and found[-1].stop >= seam.start:
             raise ValueError(
-                f"window {left} has no latent of its own between those that it shares with its two neighbours"
+                f"window {left} has no latent of its own: it shares each latent with a neighbour"
             )
         found.append(seam)
     return tuple(found)

@@ -504,7 +504,7 @@ def test_the_server_of_two_networks_is_reached_where_it_says(farm):
         "the new address is offered", lambda: reached in (said := farm.enroll()).stderr and said, 20
     )
     assert told.stdout.startswith(f"farm-node --server 10.77.0.1:{PORT} ")
-    assert f'set server.advertise = ["{reached}:{PORT}"]' in told.stderr
+    assert f'set `server.advertise = ["{reached}:{PORT}"]`' in told.stderr
     farm.start_agent(farm.shed)
     eventually(
         "the workstation says what it can't reach", lambda: f"10.77.0.1:{PORT}" in farm.log(farm.shed), 30

@@ -200,14 +200,16 @@ def test_a_join_with_a_wrong_secret_is_refused(studio):
     token = studio.enroll.split()[-1]
     refused = _join(studio, token[:-4] + ("abcd" if token[-4:] != "abcd" else "dcba"))
     assert refused.returncode == 2
-    assert "join_secret: is not this farm's; `farmctl node enroll` prints the right command" in refused.stderr
+    assert (
+        "join_secret: is not this farm's; run the command that `farmctl node enroll` prints" in refused.stderr
+    )
 
 
 def test_a_join_with_another_farms_token_is_refused(studio, tmp_path):
     refused = _join(studio, join_token(Authority.open(tmp_path)))
     assert refused.returncode == 2
     assert (
-        f"join_token: doesn't fit the certificate of the farm at {studio.daemon.address}:{PORT}"
+        f"join_token: doesn't match the certificate of the farm at {studio.daemon.address}:{PORT}"
         in refused.stderr
     )
 

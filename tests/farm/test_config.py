@@ -70,9 +70,12 @@ def test_lists_come_from_the_environment_with_commas():
         ("[server]\nadvertise = ['a:1', 'b']", ["server.advertise.1", "HOST:PORT"]),
         (
             "[leases]\nheartbeat = 6",
-            ["leases", "heartbeat must be at most half of the setting lease", "got 6"],
+            ["leases", "the setting `heartbeat` must be at most half of the setting `lease`", "got 6"],
         ),
-        ("[leases]\nlease = 15", ["leases", "lease must be shorter than the setting requeue", "got 15"]),
+        (
+            "[leases]\nlease = 15",
+            ["leases", "the setting `lease` must be shorter than the setting `requeue`", "got 15"],
+        ),
         ("[leases]\nheartbeat = -1", ["leases.heartbeat", "greater than 0", "got -1"]),
         ("[limits]\nmax_upload_bytes = '5 GiBs'", ["limits.max_upload_bytes", "24GiB", "got '5 GiBs'"]),
         ("[log]\nlevel = 'loud'", ["log.level", "'debug'", "got 'loud'"]),
@@ -165,7 +168,7 @@ def test_an_address_in_rays_cluster_is_ipv4(write, value):
 def test_rays_head_and_the_daemon_have_a_port_each(write):
     with pytest.raises(
         InvalidConfig,
-        match=r"settings\.toml: ray\.port: must differ from the port of server\.listen, 7433",
+        match=r"settings\.toml: ray\.port: must differ from the port in server\.listen \(7433\)",
     ):
         load_config(write("[ray]\nport = 7433"), {})
     # An existing cluster's head isn't begun, and 0 is another free port each time.

@@ -232,7 +232,8 @@ def test_a_farmd_whose_plugins_break_ends_the_ray_it_has_begun(home, tmp_path):
     )  # fmt: skip
     assert ended.returncode == 1 and "what=ray-head" in ended.stderr and "Traceback" not in ended.stderr
     assert ended.stderr.splitlines()[-1] == (
-        "farmd: the plugin 'broken' (farm.planning) of broken 1.0 can't be used: OSError: no such thing; repair or uninstall it"
+        "farmd: the plugin 'broken' (farm.planning) of broken 1.0 can't be used: OSError: no such thing; "
+        "repair or uninstall that plugin"
     )
     assert not RayHead(home / "ray", "127.0.0.1", 0, home / "ray" / "token").alive()
     assert not list(home.glob("ray/*.pid"))

@@ -43,7 +43,7 @@ def test_an_option_is_json_or_else_text(text, wanted):
 
 @pytest.mark.parametrize("text", ["eta", "=1", " =1", ""])
 def test_an_option_without_a_name_or_sign_is_refused(text):
-    with pytest.raises(InvalidSpec, match="^options: need name=value"):
+    with pytest.raises(InvalidSpec, match="^options: must be name=value"):
         assigned(text)
 
 
@@ -51,7 +51,7 @@ def test_an_option_that_is_given_twice_is_refused_by_its_name():
     assert assignments(["eta=1", "s_noise=1"]) == {"eta": 1, "s_noise": 1}
     with pytest.raises(InvalidSpec, match="^options.eta: the option is given twice"):
         assignments(["eta=1", "eta=1"])
-    with pytest.raises(InvalidSpec, match="^options.sampler.eta: the option is given twice, also as eta"):
+    with pytest.raises(InvalidSpec, match="^options.sampler.eta: the option is also given as eta"):
         settle({"eta": 1, "sampler.eta": 0.5}, CHOSEN, OFFERS.offers())
 
 

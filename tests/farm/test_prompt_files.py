@@ -103,16 +103,25 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
             "- text: 2001: a space station",
             "line 1: .*; put quotes around a text that contains a colon and a space",
         ),
-        ("- text: a\n- text: b", "row 2: the row must have one of frame, seconds and timecode, got none"),
-        ("- {text: a, frame: 1, seconds: 2}", "row 1: the row must have one of .*, got frame and seconds"),
-        ("- {text: a}\n- {text: b, frame: 750}", "row 2: begins at frame 750, but the video has only 750"),
+        (
+            "- text: a\n- text: b",
+            'row 2: the row must have exactly one of "frame", "seconds" and "timecode", got none',
+        ),
+        (
+            "- {text: a, frame: 1, seconds: 2}",
+            "row 1: the row must have exactly one of .*, got frame and seconds",
+        ),
+        (
+            "- {text: a}\n- {text: b, frame: 750}",
+            "row 2: the prompt begins at frame 750, but the video has only 750",
+        ),
         (
             "- {text: a, frame: 9}\n- {text: b, frame: 9}",
-            "row 2: the prompt begins at frame 9, .* previous row, which begins at frame 9",
+            "row 2: the prompt begins at frame 9, .* previous row begins at frame 9",
         ),
         (
             "- {text: a, frame: 9}\n- {text: b, frame: 3}",
-            "row 2: the prompt begins at frame 3, .* previous row, which begins at frame 9",
+            "row 2: the prompt begins at frame 3, .* previous row begins at frame 9",
         ),
         ("- {text: a, frame: -1}", "row 1: frame: must be a whole number such as 240, got '-1'"),
         ("- {text: a, frame: 2.5}", "row 1: frame: must be a whole number"),
@@ -123,9 +132,12 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ("- {text: a, timecode: '12:00'}", "row 1: timecode: must be HH:MM:SS:FF"),
         (
             "- {text: a, timecode: '00:00:01:24'}",
-            "row 1: timecode: must have a frame from 00 to 23 at 24 fps",
+            "row 1: timecode: must end in a frame from 00 to 23 at 24 fps",
         ),
-        ("- {text: a, timecode: 00:00:01;02}", "row 1: timecode: is drop-frame"),
+        (
+            "- {text: a, timecode: 00:00:01;02}",
+            r"row 1: timecode: drop-frame timecode \(with ';'\) can't be used at 24 fps",
+        ),
         (
             "- {frame: 1, text: a ball, red}",
             "row 1: the row may have .*; got 'red'; put quotes around a text that contains a comma",
@@ -138,7 +150,7 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
             "row 1: the row may have only the keys frame, seconds, timecode, text; got 'frames'",
         ),
         ("- {frame: 1, text: a, text: b}", "line 1: the file is not valid YAML: the key 'text' comes twice"),
-        ("- a ball", "row 1: the row must have text and one of"),
+        ("- a ball", 'row 1: the row must have "text" and one of'),
         ("text: a", "the file must be a list of rows"),
         ("- [", "line 1: the file is not valid YAML"),
         ("- {frame: 1, text: a, [b]: c}", "line 1: the file is not valid YAML: found unhashable key"),
@@ -175,16 +187,19 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
         ),
         (
             "frame,words\n1,a\n",
-            "the first line must name the column text, .*, each only once; got frame, words",
+            'the first line must name the column "text", .*, each only once; got frame, words',
         ),
-        ("frame,text,text\n1,a,b\n", "the first line must name the column text"),
-        ("1,a red ball\n", "the first line must name the column text"),
+        ("frame,text,text\n1,a,b\n", 'the first line must name the column "text"'),
+        ("1,a red ball\n", 'the first line must name the column "text"'),
         ('frame,text\n1,"a\n', "line 2: the file is not valid CSV"),
         ("frame,text\n1\n", "line 2: text: must not be empty"),
         ("frame,text\n", "the file has no rows"),
         ("text,frame\n# my shots\na,9\n", "line 2: this line looks like a comment"),
         ("# my, shots\ntext,frame\na,9\n", "line 1: this line looks like a comment .* use YAML"),
-        ('text,frame\n\n,\n"a\nball",1\nb,1\n', "line 6: the prompt begins at frame 1, but must begin after"),
+        (
+            'text,frame\n\n,\n"a\nball",1\nb,1\n',
+            "line 6: the prompt begins at frame 1, but the prompt of the previous row",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_csv_file_is_refused_by_its_line(tmp_path, text, message):
@@ -194,7 +209,7 @@ def test_what_is_wrong_in_a_csv_file_is_refused_by_its_line(tmp_path, text, mess
 
 def test_files_of_another_kind_or_none_and_rates_that_no_video_has_are_refused(tmp_path):
     with pytest.raises(
-        InvalidSpec, match=r"^prompts: shots.txt must be a file that ends in .yaml, .yml or .csv"
+        InvalidSpec, match=r"^prompts: the name of the file shots.txt must end in .yaml, .yml or .csv"
     ):
         read(tmp_path, "", "shots.txt")
     with pytest.raises(InvalidSpec, match=r"^prompts: none.csv: the file can't be read: No such file"):
@@ -228,10 +243,10 @@ def test_drop_frame_counts_as_its_labels_do(rate, ntsc, frame):
 
 def test_labels_that_drop_frame_leaves_out_are_refused():
     for label in ("00:01:00;00", "00:01:00;01"):
-        with pytest.raises(ValueError, match="one of the labels that drop-frame timecode leaves out"):
+        with pytest.raises(ValueError, match="drop-frame timecode skips the label"):
             frame_of(label, Fraction(30_000, 1001))
     assert frame_of("00:10:00;00", Fraction(30_000, 1001)) == 17_982
-    with pytest.raises(ValueError, match="needs a whole frame rate"):
+    with pytest.raises(ValueError, match="a timecode can't be used at 12.5 fps"):
         frame_of("00:00:01:00", Fraction(25, 2))
 
 

@@ -20,7 +20,7 @@ FIELDS = {"frames": 9, "width": 64, "height": 64}
     ],
 )
 def test_text_that_cannot_be_stored_is_refused_by_its_field(field, fields, text):
-    with pytest.raises(InvalidSpec, match=r"must be UTF-8 without NUL characters, got") as refused:
+    with pytest.raises(InvalidSpec, match=r"must be UTF-8 text without NUL characters, got") as refused:
         parse_spec(FIELDS | fields(text))
     assert refused.value.field == field and str(refused.value).isprintable()
 

@@ -37,7 +37,7 @@ def _ways(kind, **why):
 
 def test_a_running_task_may_be_given_away_and_a_running_attempt_may_not():
     assert advance(TaskState.RUNNING, TaskState.READY) is TaskState.READY
-    with pytest.raises(IllegalTransition, match="an? attempt cannot go from running to dispatched"):
+    with pytest.raises(IllegalTransition, match="an? attempt cannot change from running to dispatched"):
         advance(AttemptState.RUNNING, AttemptState.DISPATCHED)
 
 

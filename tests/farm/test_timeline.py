@@ -44,5 +44,5 @@ def test_windows_cover_the_timeline_share_the_overlap_and_differ_by_one_latent_a
 
 
 def test_an_overlap_as_long_as_the_window_is_refused():
-    with pytest.raises(ValueError, match="the overlap must be from 1 to 15"):
+    with pytest.raises(ValueError, match="overlap: must be from 1 to 15"):
         cut_windows(95, 16, 16)

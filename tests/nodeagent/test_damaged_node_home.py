@@ -131,4 +131,4 @@ def test_an_agent_on_a_full_disk_names_a_file_and_ends_so_that_it_is_started_aga
     # With 2, systemd would not start it again: RestartPreventExitStatus.
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert last.startswith(f"farm-node: {disk}/home"), last
-    assert "make room on its disk" in last or "see to it that its disk has room" in last
+    assert "make room on its disk" in last or "make sure that the disk has room" in last

@@ -217,7 +217,7 @@ def test_a_full_disk_is_no_damage_and_a_sound_journal_stays_in_place(tmp_path, w
     )
     first, *between, last = [line for line in done.stdout.splitlines() if not line.startswith("journal.db-")]
     assert first.startswith(f"away: {disk}/journal.db can't be used now ("), done
-    assert "see to it that its disk has room" in first and "damaged" not in done.stdout
+    assert "make sure that the disk has room" in first and "damaged" not in done.stdout
     entries = {"closed": len(NAMES), "log": len(NAMES) + 1, "new": 0}[left]
     assert str(entries) in between and last == "journal.db", done.stdout
 

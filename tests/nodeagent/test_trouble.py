@@ -94,7 +94,7 @@ def test_work_that_ends_in_any_way_ends_its_attempt_and_so_does_work_that_just_s
     assert ended(farm, "x").outcome == nodes_pb2.OUTCOME_FAILED and "SystemExit" in ended(farm, "x").error
     renderer.run("n", steps=1, fail="silence")
     assert ended(farm, "n").outcome == nodes_pb2.OUTCOME_FAILED
-    assert "stopped working on the attempt without reporting an end" in ended(farm, "n").error
+    assert "stopped working on the attempt without reporting a result" in ended(farm, "n").error
     until(lambda: not farm.heartbeats[-1].attempts, what="a heartbeat without it")
     renderer.run("s", steps=1)
     assert ended(farm, "s").outcome == SUCCEEDED
@@ -230,7 +230,7 @@ def test_a_renderer_that_says_nothing_is_killed_and_one_that_speaks_is_not(tmp_p
 
     assert asyncio.run(run()) == ["s"]
     assert [(one.attempt.attempt_id, one.outcome) for one in told] == [("h", nodes_pb2.OUTCOME_LOST)]
-    assert "said nothing for" in told[0].error and hangs.wait(5) == -9
+    assert "sent no message for" in told[0].error and hangs.wait(5) == -9
 
 
 def test_renderers_find_their_agent_again_when_the_socket_was_removed(farm, node, start_renderer, tmp_path):

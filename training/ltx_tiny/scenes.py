@@ -144,13 +144,13 @@ def scene(
         ValueError: ``seed``, ``size``, ``motion`` or ``shapes`` isn't a value allowed above.
     """
     if seed < 0:
-        raise ValueError(f"seed: need 0 or more, got {seed}")
+        raise ValueError(f"seed: must be at least 0, got {seed}")
     if motion is not None and motion not in MOTIONS:
-        raise ValueError(f"motion: {motion!r} is not one of {', '.join(MOTIONS)}")
+        raise ValueError(f"motion: must be one of {', '.join(MOTIONS)}, got {motion!r}")
     if shapes not in (None, 1, 2):
-        raise ValueError(f"shapes: need 1 or 2, got {shapes}")
+        raise ValueError(f"shapes: must be 1 or 2, got {shapes}")
     if size is not None and min(size) < 64:
-        raise ValueError(f"size: need 64 pixels or more a side, got {size[0]}x{size[1]}")
+        raise ValueError(f"size: must have sides of at least 64 pixels, got {size[0]}x{size[1]}")
     rng = np.random.Generator(np.random.Philox(seed))
     # Every draw is made whether it is needed or not, so that what is given changes nothing else.
     drawn_size = SIZES[0] if rng.random() < 0.5 else SIZES[int(rng.integers(1, len(SIZES)))]

@@ -147,7 +147,7 @@ def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> Non
 @click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """Distil the transformer so that it needs only the 8 sampling steps that the farm takes."""
+    """Distil the transformer so that it needs only the 8 sampling steps that the farm uses."""
     if (run["folder"] / "onward" / "state.pt").is_file():
         _train(run, "few-step", minutes, rate, tokens, start="onward", distil=True)
     else:
@@ -159,15 +159,17 @@ def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> N
 @click.option(
     "--stage",
     type=click.Choice(_STAGES),
-    help="Stage to export; by default the furthest that RUN has reached.",
+    help="Stage to export. Default: the last stage that RUN has reached.",
 )
 @click.pass_obj
 def export(run: dict[str, Any], target: Path, stage: str | None) -> None:
-    """Write the result of RUN's furthest stage to TARGET, as a diffusers folder."""
+    """Write the result of a stage of RUN to TARGET, as a diffusers folder."""
     stages = [stage] if stage else _STAGES
     found = next((state for name in stages if (state := Record(run["folder"] / name).load())), None)
     if found is None:
-        raise click.ClickException(f"run: {run['folder']} has no saved state of stage {' or '.join(stages)}")
+        raise click.ClickException(
+            f"run: {run['folder']} has no saved state of the stage {' or '.join(stages)}"
+        )
     network = flow.Network(parts.transformer(), parts.text_encoder(), "cpu")
     network.load_state_dict(found["average"])
     parts.export(target, _vae(run), _statistics(run), network.model, network.text)
@@ -201,7 +203,9 @@ def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
     """The VAE as trained so far, its decoder from the decoder stage where there is one."""
     whole = Record(run["folder"] / "vae").load()
     if whole is None:
-        raise click.ClickException(f"run: {run['folder']} has no saved state of stage vae")
+        raise click.ClickException(
+            f"run: {run['folder']} has no saved state of the stage vae; run the command vae first"
+        )
     model = AutoencoderKLLTXVideo(**parts.VAE).to(memory_format=torch.channels_last_3d)
     model.load_state_dict(whole["vae"])
     if alone := Record(run["folder"] / "decoder").load():

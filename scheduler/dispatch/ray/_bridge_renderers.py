@@ -118,7 +118,8 @@ class Renderers:
                 # can't be loaded here Ray believes that its methods take nothing.
                 ray.kill(actor, no_restart=True)
                 raise RuntimeError(
-                    "the renderer was started by another version of the farm, so it was ended; a new renderer starts"
+                    "the renderer was started by another version of the farm, so the farm ended it and now starts "
+                    "a new one"
                 ) from None
 
     def _kill(self, renderer: RendererRef) -> None:

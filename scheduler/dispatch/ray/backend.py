@@ -241,7 +241,9 @@ class RayBackend:
             self._unanswered, self._answered = 0, True
         except aio.AioRpcError as error:
             self._unanswered += 1
-            raise BackendDown(f"the Ray bridge did not answer ({error.code().name.lower()})") from None
+            raise BackendDown(
+                f"the process that calls Ray for the daemon did not answer ({error.code().name.lower()})"
+            ) from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:
         """Yield the bridge's events without end, also after the bridge was restarted."""

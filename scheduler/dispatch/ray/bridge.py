@@ -164,7 +164,8 @@ def main() -> None:
         "--renderer",
         required=True,
         action="append",
-        help="Python class of the renderers, as MODULE:CLASS; may be given several times: each node uses the first of these classes that is installed on the node",
+        help="Python class of the renderers, as MODULE:CLASS. If the option is given several times, each node uses the "
+        "first of these classes that is installed on the node.",
     )
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:

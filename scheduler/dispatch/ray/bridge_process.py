@@ -1,4 +1,7 @@
-"""Start the bridge's process, find it after a restart of the daemon, and stop it. Doesn't import Ray."""
+"""Starts and stops the bridge: the process that connects the daemon with Ray. Doesn't import Ray.
+
+After a restart of the daemon, this module finds the bridge that is still running.
+"""
 
 from __future__ import annotations
 

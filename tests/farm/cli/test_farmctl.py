@@ -110,7 +110,7 @@ def test_a_locked_node_says_who_when_and_why_until_it_is_unlocked(farmctl):
         (("drain", "NAME", "--deadline", "soon"), "'soon' is not a duration"),
         (("drain", "NAME", "--deadline", "9000h"), "deadline_seconds: must be between 0 and 2592000"),
         (("lock", "NAME", "--reason", "x" * 501), "reason: must be at most 500 characters"),
-        (("forget", "NAME"), "is online; `farmctl node drain "),
+        (("forget", "NAME"), "is online; first run `farmctl node drain "),
     ],
 )
 def test_what_can_not_be_done_to_a_node_is_refused_with_what_can(farmctl, arguments, words):
@@ -163,7 +163,7 @@ def test_a_dry_run_shows_windows_devices_time_and_disk_and_makes_no_job(farmctl,
         (["--strategy", "nope"], "strategy: must be one of"),
         (["--prompt", "x" * 4001], "prompt: must be at most 4000 characters"),
         (["-o", "/nowhere/v.mp4"], "output: the folder /nowhere does not exist"),
-        (["--no-upload"], "must lie under an allowed root"),
+        (["--no-upload"], "must lie in one of the folders in media.roots"),
         (["--overlap", 9], "overlap_latents must be at most"),
         (["--colour", "red"], "--colour"),
     ],
@@ -218,7 +218,7 @@ def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(far
     asked = farmctl(*ask, "--prompt", "a ball rolls")
     assert asked.exit_code == 2 and "prompts: --prompts FILE can't be combined with --prompt" in asked.stderr
     late = farmctl(*ask, "--fps", 60)
-    assert late.exit_code == 2 and "shots.yaml: row 2: begins at frame 480" in late.stderr
+    assert late.exit_code == 2 and "shots.yaml: row 2: the prompt begins at frame 480" in late.stderr
 
 
 def test_a_dry_run_prints_its_plan_as_json_and_no_video_is_called_json(farmctl):
@@ -229,7 +229,7 @@ def test_a_dry_run_prints_its_plan_as_json_and_no_video_is_called_json(farmctl):
     refused = farmctl(*ask)
     assert (
         refused.exit_code == 2
-        and "output: json is only for --dry-run" in refused.stderr
+        and "output: 'json' can be used only with --dry-run" in refused.stderr
         and _jobs(farmctl) == []
     )
 
@@ -319,7 +319,7 @@ def test_an_output_that_the_video_is_not_written_as_is_refused_before_a_job_is_m
     for asked in (text, [*text, "--wait"], [*text, "--dry-run"], ["submit", "extend", clip, *ASK]):
         refused = farmctl(*asked, "-o", tmp_path / name)
         assert refused.exit_code == 2 and refused.stdout == ""
-        assert f"output: must end in .mp4, the format of this video, got '{name}'" in refused.stderr
+        assert f"output: must end in .mp4 (the format of this video), got '{name}'" in refused.stderr
     assert len(_jobs(farmctl)) == before
 
 

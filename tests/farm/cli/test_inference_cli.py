@@ -47,7 +47,7 @@ def test_the_second_command_is_planned_as_one_window_without_a_prompt(farmctl: F
     assert "window/1" not in told.stdout and "storyboard" not in told.stdout.splitlines()[5]
     assert "note: prompt: there is none" in told.stderr
     assert (
-        "note: window_latents: the video is one window of 33 latents; ltx-tiny is made for windows of at most 16"
+        "note: window_latents: the video is one window of 33 latents, but ltx-tiny is made for windows of at most 16"
         in told.stderr
     )
 

@@ -81,7 +81,7 @@ def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
     [
         (("--sampler", "ddim", "--option", "eta=2"), "options.eta: must be at most 1"),
         (("--option", "eta=1", "--option", "eta=1"), "options.eta: the option is given twice; give it once"),
-        (("--option", "eta"), "options: need name=value"),
+        (("--option", "eta"), "options: must be name=value"),
         (
             ("--option", "stg_scal=1"),
             "options.stg_scal: no plugin of this job has an option of this name; did you mean",
@@ -97,7 +97,7 @@ def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
         ),
         (
             ("--option", "sigmas=[1]", "--guidance", "comfyui", "--option", "cfg=[1, 2]"),
-            "options.cfg: must be one value for all steps, or 1",
+            "options.cfg: must be one value for all steps or 1",
         ),
     ],
 )

@@ -77,14 +77,14 @@ def test_frames_before_the_first_timed_prompt_have_none_and_a_note_says_so():
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        ([("500", "b")], "the prompt at 500 begins at frame 500, but the video has only 500 frames"),
-        ([("17s", "b")], "the prompt at 17s begins at frame 510, but the video has only"),
+        ([("500", "b")], "the time 500 is too late: the prompt begins at frame 500, but the video has only 500 frames"),
+        ([("17s", "b")], "the time 17s is too late: the prompt begins at frame 510, but the video has only"),
         ([("8s", "b"), ("240", "c")], r"two prompts begin at frame 240 \(8s and 240\)"),
         ([("9", "b"), ("9", "c")], r"two prompts begin at frame 9 \(9\)"),
-        ([("0", "b")], "0 is frame 0, where the first --prompt begins"),
-        ([("0.01s", "b")], "0.01s is frame 0, where the first --prompt begins"),
-        ([("00:00:08:30", "b")], "must have a frame from 00 to 29 at 30 fps, got '00:00:08:30'"),
-        ([("00:00:08;00", "b")], "is drop-frame"),
+        ([("0", "b")], "the prompt at 0 and the first --prompt both begin at frame 0"),
+        ([("0.01s", "b")], "the prompt at 0.01s and the first --prompt both begin at frame 0"),
+        ([("00:00:08:30", "b")], "must end in a frame from 00 to 29 at 30 fps, got '00:00:08:30'"),
+        ([("00:00:08;00", "b")], r"drop-frame timecode \(with ';'\) can't be used at 30 fps"),
         *(([(time, "b")], r"must be a frame \(240 or 240f\), seconds .* or timecode .*, got '")
           for time in ("-5", "-1s", "2.5", "1,000", "16:9", "1m", "it stops", "", "9" * 50, "\u0662\u0664", "nans")),
         ([("9", " ")], "the text at 9 must not be empty; write what the video shows"),
@@ -110,7 +110,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
     found = asked("a ball rolls", given)
     assert found.fields["later_prompts"] == [{"frame": 240, "text": "it stops"}]
     assert found.notes[0].endswith(
-        "is read as a prompt that starts at frame 240; better write --prompt-at 240 'it stops'"
+        "is read as a prompt that starts at frame 240; write --prompt-at 240 'it stops' instead"
     )
 
 
@@ -128,7 +128,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
 )
 def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, option):
     with pytest.raises(
-        InvalidSpec, match="^prompt: only the first prompt is given with --prompt; for '"
+        InvalidSpec, match="^prompt: --prompt can give only the first prompt; for '"
     ) as refused:
         asked("a ball rolls", later)
     assert f"write {option}" in str(refused.value)
@@ -137,7 +137,7 @@ def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, optio
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        ("0: b", "0 is frame 0, where the first"),
+        ("0: b", "the prompt at 0 and the first"),
         ("900: b", "the prompt at 900 begins"),
         ("9:", "the text at 9 must not be empty"),
     ],
@@ -151,8 +151,11 @@ def test_a_later_prompt_in_the_old_form_is_checked_as_a_timed_one_is(later, mess
     ("arguments", "message"),
     [
         (["--prompt-at", "240"], "requires 2 arguments"),
-        (["--prompt-at", "240", "--dry-run"], "'240' needs a text after it, but --dry-run follows"),
-        (["--prompt-at", "240", "--seed=3"], "'240' needs a text after it, but --seed=3 follows"),
+        (
+            ["--prompt-at", "240", "--dry-run"],
+            "'240' needs a text after it, but the option --dry-run follows",
+        ),
+        (["--prompt-at", "240", "--seed=3"], "'240' needs a text after it, but the option --seed=3 follows"),
     ],
 )
 def test_a_time_whose_text_was_forgotten_is_refused(arguments, message):

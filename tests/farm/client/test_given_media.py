@@ -83,7 +83,7 @@ def test_what_media_carry_and_the_farm_drops_is_told_by_what_they_are(intake, st
     ]
     usual = told(intake, still("navy", NAVY), tmp_path / "plain.mp4")
     assert [
-        note for note in usual if note.startswith(("clip", "image")) and "share latents" not in note
+        note for note in usual if note.startswith(("clip", "image")) and "latents that also hold" not in note
     ] == []
 
 
@@ -122,7 +122,7 @@ def test_two_different_images_less_than_a_latent_apart_are_told_by_the_numbers_o
     navy, maroon = still("navy", NAVY), still("maroon", MAROON)
     (note,) = notes(intake, (maroon, 24), (navy, 20))
     assert note.startswith(
-        "image 2 at frame 20 and image 1 at frame 24 contradict each other (10 dB of PSNR; below 16"
+        "image 2 at frame 20 and image 1 at frame 24 contradict each other (their PSNR is 10 dB; below 16"
     )
     assert notes(intake, (navy, 20), (maroon, 27)) and not notes(intake, (navy, 20), (maroon, 28))
     assert len(notes(intake, (navy, 20), (maroon, 21), (navy, 22))) == 2

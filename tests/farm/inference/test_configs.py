@@ -149,14 +149,14 @@ LEAST = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors"}
         (LEAST | {"guidence_scale": 3}, "pipeline_config.guidence_scale: there is no such key; did you mean 'guidance_scale'?"),
         (LEAST | {"pipeline_type": "multi-scale", "first_pass": {"stg_scael": 1}}, "pipeline_config.first_pass.stg_scael: there is no such key; did you mean 'stg_scale'?"),
         (LEAST | {"zzz": 3}, "pipeline_config.zzz: there is no such key"),
-        (LEAST | {"num_frames": 9}, "pipeline_config.num_frames: this key must be given as the option --num_frames, not in a config"),
+        (LEAST | {"num_frames": 9}, "pipeline_config.num_frames: must be given as the option --num_frames, not as a key of the config"),
         (LEAST | {"num_inference_steps": True}, "pipeline_config.num_inference_steps: input should be a valid integer, got True"),
         (LEAST | {"guidance_scale": "3"}, "pipeline_config.guidance_scale: input should be a valid number, got '3'"),
-        (LEAST | {"guidance_scale": [3, 1]}, "pipeline_config.guidance_scale: must have as many entries as guidance_timesteps has (0), got 2"),
-        (LEAST | {"skip_block_list": [[1]], "guidance_timesteps": [1.0, 0.5]}, "pipeline_config.skip_block_list: must have as many entries as guidance_timesteps has (2), got 1"),
+        (LEAST | {"guidance_scale": [3, 1]}, "pipeline_config.guidance_scale: must have as many entries as `guidance_timesteps` (0), got 2"),
+        (LEAST | {"skip_block_list": [[1]], "guidance_timesteps": [1.0, 0.5]}, "pipeline_config.skip_block_list: must have as many entries as `guidance_timesteps` (2), got 1"),
         (LEAST | {"timesteps": [0.5, 0.9]}, "pipeline_config.timesteps: each timestep must be lower than the timestep before, got [0.5, 0.9]"),
-        (LEAST | {"num_inference_steps": 4, "skip_final_inference_steps": 4}, "pipeline_config.num_inference_steps: the number of steps must be more than the 4 steps that are skipped, got 4"),
-        (LEAST | {"pipeline_type": "multi-scale"}, "pipeline_config.first_pass: this pass must be given, because pipeline_type is multi-scale"),
+        (LEAST | {"num_inference_steps": 4, "skip_final_inference_steps": 4}, "pipeline_config.num_inference_steps: must be more than 4 (the number of skipped steps), got 4"),
+        (LEAST | {"pipeline_type": "multi-scale"}, "pipeline_config.first_pass: must be given, because `pipeline_type` is 'multi-scale'"),
         (LEAST | {"pipeline_type": "multi"}, "pipeline_config.pipeline_type: input should be 'base' or 'multi-scale', got 'multi'"),
     ],
 )  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_key_that_is_not_honoured_is_refused_by_name(settings: dict, refusal: 
     assert str(refused.value) == refusal
 
 
-@pytest.mark.parametrize(("content", "problem"), [("a: [", "is not YAML"), ("- 1", "must hold keys"), ("1: 2", "must hold keys"), ("", "must hold keys")])  # fmt: skip
+@pytest.mark.parametrize(("content", "problem"), [("a: [", "is not YAML"), ("- 1", "must contain keys"), ("1: 2", "must contain keys"), ("", "must contain keys")])  # fmt: skip
 def test_a_file_that_is_no_config_is_refused(content: str, problem: str, tmp_path: Path):
     (tmp_path / "own.yaml").write_text(content)
     with pytest.raises(InvalidSpec, match=f"pipeline_config: .*own.yaml {problem}"):

@@ -33,7 +33,7 @@ ENHANCED = (
     "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words; the farm "
     "renders the prompt as it is"
 )
-PRECISION = "precision: not honoured yet; the farm renders in the precision of its model"
+PRECISION = "precision: the farm doesn't honour this key yet; it renders in the precision of its model"
 
 
 def test_a_distilled_config_with_stochastic_steps():
@@ -54,8 +54,8 @@ def test_a_dev_config_with_lists_by_timestep():
     assert found.fields == SHARED | own | {"options": options}
     assert found.headline.startswith("first pass only")
     assert found.notes[0] == PRECISION and found.notes[1].startswith(
-        "downscale_factor, spatial_upscaler_model_path, second_pass: not honoured yet; the farm renders only the first "
-        "pass, at 1216x704"
+        "downscale_factor, spatial_upscaler_model_path, second_pass: the farm doesn't honour these keys yet; it "
+        "renders only the first pass, at 1216x704"
     )
     config = published()["ltxv-13b-0.9.7-dev"]
     kept = ("precision", "downscale_factor", "spatial_upscaler_model_path", "second_pass")
@@ -148,7 +148,7 @@ def test_a_video_is_made_over_from_where_the_schedule_begins():
     found = job_of(InferenceConfig(input_media_path="a.mp4"), checked_config(INSIDE))
     assert found.made_over == "a.mp4" and found.fields["options"]["skip_initial_inference_steps"] == 5
     with pytest.raises(
-        InvalidSpec, match="input_media_path: needs a config with skip_initial_inference_steps"
+        InvalidSpec, match="input_media_path: needs a config that sets `skip_initial_inference_steps`"
     ):
         job("ltxv-2b-0.9.5", input_media_path="a.mp4")
     with pytest.raises(

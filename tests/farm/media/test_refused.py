@@ -115,7 +115,7 @@ def test_data_that_end_between_two_frames_are_truncated_too(tmp_path):
     with av.open(str(whole)) as container:
         ninth = [packet.pos for packet in container.demux(video=0) if packet.size][9]
     cut.write_bytes(whole.read_bytes()[:ninth])
-    with pytest.raises(MediaError, match="truncated: frame 9 and all later frames"):
+    with pytest.raises(MediaError, match="truncated, and frame 9 and all later frames"):
         probe(cut)
 
 

@@ -184,7 +184,7 @@ def test_what_a_killed_backup_left_goes_with_the_next_and_that_of_a_running_one_
     (backup.parent / ".v.mp4.a-1.part").write_bytes(b"of somebody else")
     running = take(backup.parent / ".tuesday.backup.farm-backup")
     refused = farmctl(url, "backup", backup.with_name("tuesday.backup"))
-    assert refused.exit_code == 1 and "already writing" in refused.stderr
+    assert refused.exit_code == 1 and "another process is writing" in refused.stderr
     assert farmctl(url, "backup", backup).exit_code == 0
     left = sorted(path.name for path in backup.parent.glob(".*"))
     assert left == [".tuesday.backup.farm-backup", ".v.mp4.a-1.part"]

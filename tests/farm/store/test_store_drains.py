@@ -183,7 +183,7 @@ def test_only_a_node_that_is_away_and_runs_nothing_can_be_forgotten(store):
     join(store)
     job = submit(store, TWO)
     running = dispatch(store, job, "encode/0")
-    with pytest.raises(NodeInUse, match="host-n1 is online; `farmctl node drain host-n1`"):
+    with pytest.raises(NodeInUse, match="host-n1 is online; first run `farmctl node drain host-n1`"):
         store.nodes.forget("n1")
     store.nodes.offline("n1", "silent")
     with pytest.raises(NodeInUse, match="could still be rendering encode/0"):

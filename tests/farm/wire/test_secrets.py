@@ -224,7 +224,8 @@ def test_passwords_of_databases_and_stores_are_hidden(text, wanted):
     [
         "Shot_012_Final_Version_ForClient_v3.mp4", "ForClientVersionTwoFinal2", "C0042_4K_ProRes4444_LogC3_v02.mov",
         "GPU-8f3c1e2a-77aa-1234-b9c0-0123456789ab", "4e7dcb4ca1ab4de3a8bd3e2bb1d1ca53", f"sha256:{'ab12' * 16}",
-        f"received 5 bytes with checksum {'ab12' * 16}, expected checksum {'cd34' * 16}", "idempotency_key: must be text",
+        f"the 5 received bytes have the checksum {'ab12' * 16}, but the sender announced checksum {'cd34' * 16}",
+        "idempotency_key: must be text",
         "postgresql+psycopg://USER@HOST/NAME", "tls/client.token", "farm1.…", "https://farm.studio:7433/jobs",
     ],
 )  # fmt: skip
@@ -272,7 +273,7 @@ def test_the_values_of_variables_make_a_client(authority, tmp_path):
         ({"FARM_TOKEN": "x" * 43, "FARM_TOKEN_FILE": "f"}, "FARM_TOKEN and FARM_TOKEN_FILE are both set"),
         ({"FARM_TOKEN": "x" * 43}, "FARM_TOKEN is set, but not FARM_SERVER and FARM_CA"),
         ({"FARM_SERVER": "a:1", "FARM_TOKEN_FILE": "f"}, "FARM_SERVER and FARM_TOKEN_FILE are set, but not FARM_CA"),
-        ({"FARM_TOKEN": "abc"}, "FARM_TOKEN: must be the farm's client token, 43 letters, digits, - and _, got 3 characters"),
+        ({"FARM_TOKEN": "abc"}, "FARM_TOKEN: must be the farm's client token (43 letters, digits, - and _), got 3 characters"),
         ({"FARM_TOKEN": "/nowhere/token"}, "client token at /nowhere/token: No such file"),
         ({"FARM_SERVER": "farm.studio"}, "FARM_SERVER: must be HOST:PORT, such as farm.studio:7433, got farm.studio"),
         ({"FARM_CA": "-----BEGIN CERTIFICATE-----"}, "FARM_CA: must be the whole CA certificate of the farm in PEM"),

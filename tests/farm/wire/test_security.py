@@ -183,13 +183,13 @@ def test_a_profile_of_one_file_needs_no_other(authority, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"ca": "-----BEGIN CERTIFICATE-----"}, "its ca is damaged"),
-        ({"ca": 5}, "with server, either ca or ca_file, and either token or token_file"),
-        ({"ca_file": "ca.pem"}, "with server, either ca or ca_file, and either token or token_file"),
-        ({"token": "two words"}, "its token is damaged"),
-        ({"token": ""}, "with server, either ca or ca_file, and either token or token_file"),
+        ({"ca": "-----BEGIN CERTIFICATE-----"}, "its field 'ca' is damaged"),
+        ({"ca": 5}, "with the fields 'server', 'ca' or 'ca_file', and 'token' or 'token_file'"),
+        ({"ca_file": "ca.pem"}, "with the fields 'server', 'ca' or 'ca_file', and 'token' or 'token_file'"),
+        ({"token": "two words"}, "its field 'token' is damaged"),
+        ({"token": ""}, "with the fields 'server', 'ca' or 'ca_file', and 'token' or 'token_file'"),
         ({"server": "farm.studio"}, "must be HOST:PORT, such as farm.studio:7433, got farm.studio"),
-        ({"server": ""}, "it must name the server"),
+        ({"server": ""}, "its field 'server' is missing or empty"),
     ],
 )
 def test_a_damaged_profile_of_one_file_is_said_to_be_one(authority, tmp_path, change, words):

@@ -202,11 +202,11 @@ def test_a_sink_of_another_prompt_is_seen_by_a_window_that_shows_one(ltx, prompt
     [
         (
             {"prompt": split(1, 0)},
-            r"^prompt: need shares \(how much of a latent shows each prompt\) for 5 latents, got shares for 2",
+            r"^prompt: its shares must have a column for each of the window's 5 latents, got 2 columns",
         ),
         (
             {"conditions": [Extra(drawn(2, 1), 8, shares=split(1, 0))]},
-            r"^shares: must have the shape \[2, 1\]",
+            r"^shares: the shares of a condition \(Extra\) must have .*: shape \[2, 1\]",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_shares_of_other_latents_are_refused(ltx, prompts, changed, message):
 def test_shares_of_an_extra_latent_are_refused_where_the_window_has_none(ltx, prompts):
     with pytest.raises(
         ValueError,
-        match=r"^shares: an extra latent has shares \(how much of it shows each prompt\), but the window's prompt has none",
+        match=r"^shares: a condition \(Extra\) has shares, but `prompt` is a single text",
     ):
         window_of(ltx, prompts[0], conditions=[Extra(drawn(2, 1), 8, shares=split(1))])
 

@@ -203,10 +203,10 @@ def other_latents(path: Path, latents: torch.Tensor) -> Path:
     ("damage", "words"),
     [
         (cut, "can't be read"),
-        (lambda path: changed(path, step="10"), "need 0 to 9, got 10"),
+        (lambda path: changed(path, step="10"), "must be from 0 to 9, got 10"),
         (lambda path: changed(path, step="half"), "can't be read"),
         (lambda path: changed(path, format="ltx-state-0"), "has the format 'ltx-state-0'"),
-        (lambda path: other_latents(path, load_file(path)["latents"][:, 1:].contiguous()), "need float32"),
+        (lambda path: other_latents(path, load_file(path)["latents"][:, 1:].contiguous()), "must be float32"),
         (lambda path: other_latents(path, load_file(path)["latents"].half()), "torch.float16"),
         (lambda path: other_latents(path, load_file(path)["latents"] * torch.nan), "not finite"),
         (lambda path: path.with_name("nowhere"), "can't be read"),

@@ -79,7 +79,7 @@ def test_the_sentence_says_what_is_learnt_what_to_expect_and_what_to_do():
     (note,) = told(1024, 576)
     assert note == (
         "model: ltx-tiny is made for sizes from 96x96 to 256x160; at 1024x576 and 352x192 (storyboard) its pictures may "
-        "be empty; ask for another size or another model"
+        "be empty; choose another size or another model"
     )
     assert "at 576x1024 and 192x352 (storyboard) its" in told(576, 1024)[0]
     assert "at 1024x576 its" in told(1024, 576, frames=9, strategy="autoregressive")[0]

@@ -65,7 +65,7 @@ def test_two_videos_to_be_made_over_are_told_apart_by_their_strength_or_refused(
         plan = plan_of(media, frames=97)
         assert plan.shared["conditions"][plan.shared["source"]]["artifact_id"] == "firm"
     with pytest.raises(
-        InvalidSpec, match=r"conditions.1.strength: must differ from the strength 0.3 of conditions.0"
+        InvalidSpec, match=r"conditions.1.strength: the strength 0.3 is also that of conditions.0"
     ):
         plan_of([light, PreparedMedia("twin", 0, 97, 0.3)], frames=97)
 
@@ -81,7 +81,7 @@ def test_notes_and_refusals_name_a_clip_by_its_place_in_the_persons_list():
     loose, still = PreparedMedia("loose", 33, 19, 1.0), PreparedMedia("still", 100, 1, 1.0)
     for media in itertools.permutations([loose, still]):
         number = media.index(loose) + 1
-        (note,) = [note for note in plan_of(media, frames=400).notes if "share latents" in note]
+        (note,) = [note for note in plan_of(media, frames=400).notes if "latents that also hold" in note]
         assert note.startswith(f"clip {number}: ")
     late = PreparedMedia("late", 390, 20, 1.0)
     for media in itertools.permutations([late, still]):

@@ -248,7 +248,7 @@ def test_what_is_rendered_too_much_is_cut_off_about_the_middle(half_width, half_
     crop, said = plan.shared["crop"], [note for note in plan.notes if note.startswith("size:")]
     assert 2 * crop["left"] + 2 * half_width == plan.render_width < 2 * half_width + 32
     assert 2 * crop["top"] + 2 * half_height == plan.render_height < 2 * half_height + 32
-    assert bool(said) == any(crop.values()) and all("about the middle" in note for note in said)
+    assert bool(said) == any(crop.values()) and all("around its centre" in note for note in said)
 
 
 def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():
@@ -266,7 +266,10 @@ def test_a_window_longer_than_the_model_can_hold_is_refused():
 def test_a_window_of_the_whole_video_may_be_longer_than_the_model_draws_well_and_a_note_says_so():
     plan = plan_of(media=(), frames=257, window_latents=33)
     assert sum(task.kind is TaskKind.WINDOW for task in plan.tasks) == 1
-    said = "window_latents: the video is one window of 33 latents; ltx-tiny is made for windows of at most 16 latents"
+    said = (
+        "window_latents: the video is one window of 33 latents, "
+        "but ltx-tiny is made for windows of at most 16 latents"
+    )
     assert said in plan.notes
     assert not any(
         "is made for windows of" in note for note in plan_of(media=(), frames=121, window_latents=33).notes
@@ -297,7 +300,7 @@ def test_a_smaller_model_of_the_family_draws_the_storyboard_in_its_own_steps_for
 
 
 def test_a_storyboard_by_another_model_is_refused_where_it_would_not_be_understood_or_drawn():
-    with pytest.raises(InvalidSpec, match="storyboard_model: must use ltx-tiny's latent space"):
+    with pytest.raises(InvalidSpec, match="storyboard_model: must use the same latent space as ltx-tiny"):
         drawn_by_small(model="ltx-tiny")
     with pytest.raises(
         InvalidSpec,

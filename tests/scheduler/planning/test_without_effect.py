@@ -32,7 +32,7 @@ def told(media=(), **fields) -> list[str]:
     return [
         note
         for note in plan.notes
-        if note.startswith((*ABOUT, "image", "clip")) and "share latents" not in note
+        if note.startswith((*ABOUT, "image", "clip")) and "latents that also hold" not in note
     ]
 
 

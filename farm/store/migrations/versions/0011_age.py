@@ -51,7 +51,7 @@ _TOTAL = """
 
 
 def upgrade() -> None:
-    """Replace the indexes that grew with every job.
+    """Replace indexes that hold every job's rows by smaller ones, most of them only of rows that are still in use.
 
     Add columns for the size of the intermediate results and uploads of ended jobs, and fill them in.
     """
