@@ -208,17 +208,20 @@ def _levels(options: LtxOptions, steps: int, tokens: int) -> list[float]:
     if options.schedule is Schedule.UNIFORM:
         return uniform
     if options.schedule is Schedule.CONSTANT:
-        return [_shifted(level, options.shift) for level in uniform]
+        return [1 / (1 + _against(level, options.shift)) for level in uniform]
     # Source: rf.py, get_normal_shift: .95 at 1024 tokens, 2.05 at 4096, and on in a straight line.
-    shifted = [_shifted(level, 0.95 + (tokens - 1024) * 1.1 / 3072) for level in uniform]
+    against = [_against(level, 0.95 + (tokens - 1024) * 1.1 / 3072) for level in uniform]
     if steps == 1:
-        return shifted
-    stretch = (1 - shifted[-1]) / (1 - options.shift_terminal)
-    return [1 - (1 - level) / stretch for level in shifted]
+        return [1.0]
+    # How far each level is below 1. In a large window this is less than the distance between two numbers next to 1.
+    below = [ratio / (1 + ratio) for ratio in against]
+    stretch = below[-1] / (1 - options.shift_terminal)
+    return [1 - distance / stretch for distance in below]
 
 
-def _shifted(level: float, shift: float) -> float:
-    return math.exp(shift) / (math.exp(shift) + 1 / level - 1)
+def _against(level: float, shift: float) -> float:
+    """Return the ratio (1 - t)/t of the noise level t to which `shift` moves `level`; 0 if `level` is 1."""
+    return (1 / level - 1) * math.exp(-shift)
 
 
 def _listed(levels: Sequence[float]) -> str:
