@@ -106,8 +106,8 @@ def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
     """Return the fields of a job's spec. Fields that the job doesn't give are taken from a preset.
 
     Args:
-        fields: The job's fields of JobSpec by name. A field counts as not given if it is None or empty, and a size or
-            frame rate also if it is 0.
+        fields: The job's fields of JobSpec by name. A field counts as not given if it is None or empty (but for the
+            negative prompt, which may be empty), and a size or frame rate also if it is 0.
     """
     given = {name: value for name, value in fields.items() if _is_given(name, value)}
     own = given.get("options")
@@ -154,6 +154,8 @@ def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Pre
 
 
 def _is_given(name: str, value: Any) -> bool:
+    if name == "negative_prompt":
+        return value is not None  # an empty one asks for guidance against an empty prompt
     return value is not None and value != "" and not (name in (*_SIZE, "fps") and value == 0)
 
 

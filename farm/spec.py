@@ -108,7 +108,8 @@ class JobSpec(_Part):
         later_prompts: Prompts that take over at later frames, in the order of their frames.
         prompt_always: A text that is put before `prompt` and each of `later_prompts` (see `prompt_of`).
         crossfade_frames: Pixel frames over which one prompt fades to the next.
-        negative_prompt: What the video must not show; needs a guidance scale above 1. Empty: the model's default.
+        negative_prompt: What the video must not show; needs a guidance scale above 1. None: the model's
+            default. Empty: guidance compares with an empty prompt.
         seed: The seed of the noise. The same spec, seed and weights make the same video.
         steps: Denoising steps; None: the model's default.
         guidance_scale: Scale of classifier-free guidance; 1 turns it off; None: the model's default.
@@ -138,7 +139,7 @@ class JobSpec(_Part):
     later_prompts: Annotated[tuple[TimedPrompt, ...], Field(max_length=MAX_PROMPTS)] = ()
     prompt_always: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
     crossfade_frames: Annotated[int, Field(ge=0, le=1_000)] = 24
-    negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
+    negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Annotated[int | None, Field(ge=1, le=200)] = None
     guidance_scale: Annotated[float | None, Field(ge=1, le=30)] = None
@@ -236,6 +237,8 @@ _ACCEPTED = {
     "string_too_short": "at least {min_length} character(s)",
     "literal_error": "{expected}",
     "missing": "given",
+    "finite_number": "a finite number",
+    "invalid-json-value": "a JSON value",
     "float_type": "a number",
     "float_parsing": "a number",
     "int_type": "a whole number",
@@ -300,7 +303,9 @@ def parse_spec(fields: dict) -> JobSpec:
         return JobSpec.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "spec"
+        # Deeper in an option pydantic also names the types that it tried.
+        place = first["loc"][:2] if first["loc"][:1] == ("options",) else first["loc"]
+        field = ".".join(str(part) for part in place) or "spec"
         problem = _unknown(first["loc"]) if first["type"] == "extra_forbidden" else worded(first)
         raise InvalidSpec(field, problem) from None
 

@@ -15,7 +15,15 @@ from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 from farm.wire.state_names import state_of
 
-_OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority", "crossfade_frames")
+_OPTIONAL = (
+    "steps",
+    "guidance_scale",
+    "window_latents",
+    "overlap_latents",
+    "priority",
+    "crossfade_frames",
+    "negative_prompt",
+)
 _DEFAULT_IF_EMPTY = ("model", "output", "layout")
 
 

@@ -30,10 +30,9 @@ def test_the_built_in_presets_fill_in_a_job(name, wanted):
 def test_what_a_job_gives_wins_over_its_preset():
     given = {"steps": 5, "sampler": "heun", "width": 64, "height": 32, "guidance_scale": 1.0}
     assert filled(given, BUILT_IN["quality"]) == given
-    assert (
-        filled({"seed": 0, "negative_prompt": ""}, Preset(negative_prompt="blur"))["negative_prompt"]
-        == "blur"
-    )
+    blur = Preset(negative_prompt="blur")
+    assert filled({"seed": 0, "negative_prompt": None}, blur)["negative_prompt"] == "blur"
+    assert filled({"negative_prompt": ""}, blur)["negative_prompt"] == "", "it asks for an empty prompt"
 
 
 def test_a_size_or_rate_of_zero_and_empty_names_are_not_given_as_the_api_has_it():
