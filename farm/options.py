@@ -106,6 +106,8 @@ def assigned(text: str) -> tuple[str, Any]:
     except ValueError:
         pass
     text = value.strip()
+    if re.fullmatch(_NUMBER, text):
+        return name.strip(), _number(text)
     if (
         _NUMBERS.fullmatch(text)
         and (text.startswith("[") == text.endswith("]"))
@@ -224,7 +226,8 @@ def _checked(
     options: type[Options], given: Mapping[str, Any], kind: str, names: Mapping[tuple[str, str], str]
 ) -> Options:
     try:
-        return options.model_validate(given)
+        # As JSON, because there a list may become a tuple, but a text or true is no number.
+        return options.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         first = _clearest(error)
         place = [str(part) for part in first["loc"]]

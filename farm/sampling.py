@@ -76,6 +76,10 @@ class GuidanceFacts(Protocol):
         """
         ...
 
+    def scale_option(self, options: Options) -> str:
+        """Return the name of the option that takes the place of the job's `guidance_scale`; empty if none does."""
+        ...
+
     def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
         """Return a sentence for each option in `given` that has no effect because of the other options."""
         ...

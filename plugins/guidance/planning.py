@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
 from farm.hookspecs import hookimpl
+from farm.nearest import did_you_mean
 from farm.options import Options
 from farm.sampling import GuidanceFacts, StepCost
 from farm.spec import InvalidSpec
@@ -15,9 +16,11 @@ from plugins.guidance.by_step import Dialect, Perturbation, Scales, by_step
 from plugins.guidance.presets import PRESETS
 
 Scale = Annotated[float, Field(ge=-100, le=100)]
+Strength = Annotated[float, Field(ge=0, le=100)]
 Level = Annotated[float, Field(gt=0, le=1)]
 Block = Annotated[int, Field(ge=0, le=1000)]
 Entries = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=200)]
+Strengths = Annotated[tuple[Strength, ...], Field(min_length=1, max_length=200)]
 Blocks = Annotated[tuple[Block, ...], Field(max_length=1000)]
 
 _Value = TypeVar("_Value")
@@ -27,21 +30,21 @@ class LightricksOptions(Options):
     """The options of the guidance "lightricks". Lightricks' inference.py has the same options, by the same names."""
 
     guidance_scale: Annotated[
-        Scale | Entries | None,
+        Strength | Strengths | None,
         Field(
             description="How far to go from the answer to the negative prompt through the answer to the prompt; 1 is off. A list "
             "has one entry for each of guidance_timesteps. Without it, the job's guidance_scale."
         ),
     ] = None
     stg_scale: Annotated[
-        Scale | Entries,
+        Strength | Strengths,
         Field(
             description="Spatio-temporal guidance: how far to go away from the answer of the model with perturbed blocks; 0 is "
             "off."
         ),
     ] = 0.0
     rescaling_scale: Annotated[
-        Scale | Entries,
+        Strength | Strengths,
         Field(
             description="How far the spread of the guided velocity is brought back to that of the answer to the prompt; 1 is "
             "off. It acts only where stg_scale does."
@@ -164,12 +167,8 @@ def scales_of(options: Options, guidance_scale: float) -> Scales:
 
 def _comfyui(options: ComfyuiOptions, guidance_scale: float) -> Scales:
     if options.preset:
-        if options.preset not in PRESETS:
-            raise InvalidSpec(
-                "options.preset", f"must be one of {', '.join(PRESETS)}, got {options.preset!r}"
-            )
         given = options.model_dump(exclude_unset=True)
-        options = ComfyuiOptions.model_validate({**PRESETS[options.preset], **given, "preset": ""})
+        options = ComfyuiOptions.model_validate({**_preset(options.preset), **given, "preset": ""})
     found = Scales(
         cfg=(guidance_scale,) if options.cfg is None else options.cfg,
         stg=options.stg,
@@ -182,6 +181,15 @@ def _comfyui(options: ComfyuiOptions, guidance_scale: float) -> Scales:
     )
     _check(found, ("cfg", "stg", "rescale", "layers"), "sigmas")
     return found
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """Return the values of a preset. ComfyUI-LTXVideo writes its name as "13b Dynamic". Raises InvalidSpec."""
+    key = name.strip().lower().replace(" ", "-")
+    if key not in PRESETS:
+        near = did_you_mean(key, PRESETS)
+        raise InvalidSpec("options.preset", f"must be one of {', '.join(PRESETS)}, got {name!r}{near}")
+    return PRESETS[key]
 
 
 def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
@@ -222,9 +230,25 @@ class _Guidance:
             for step in steps
         )
 
+    def scale_option(self, options: Options) -> str:
+        """Return the option that sets the scale of CFG; see farm.sampling.GuidanceFacts."""
+        if isinstance(options, ComfyuiOptions):
+            by_preset = options.preset and "cfg" in _preset(options.preset)
+            return "cfg" if options.cfg is not None else "preset" if by_preset else ""
+        return "guidance_scale" if getattr(options, "guidance_scale", None) is not None else ""
+
     def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
         """Return a sentence for each given option that changes nothing; see farm.sampling.GuidanceFacts."""
         scales, said = scales_of(options, guidance_scale), []
+        lists = (scales.cfg, scales.stg, scales.rescale, scales.blocks)
+        if scales.levels and all(len(entries) == 1 for entries in lists):
+            said += [
+                f"{name}: has no effect, because no other setting is a list"
+                for name in ("guidance_timesteps", "sigmas")
+                if name in given
+            ]
+        if scales.dialect is Dialect.LIGHTRICKS and "guidance_scale" in given and min(scales.cfg) < 1:
+            said.append("guidance_scale: values below 1 are taken as 1, as inference.py takes them")
         pushes = any(scale > 0 for scale in scales.stg) and any(scales.blocks)
         lightricks = scales.dialect is Dialect.LIGHTRICKS
         if not pushes:

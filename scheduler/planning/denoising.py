@@ -31,6 +31,10 @@ class _Cfg:
         guided = guidance_scale > 1
         return (StepCost(1 + guided, guided),) * (len(sigmas) - 1)
 
+    def scale_option(self, options: Options) -> str:
+        """Return "": no option takes the place of the job's scale."""
+        return ""
+
     def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
         """Return no notes."""
         return []
@@ -68,6 +72,14 @@ class Denoising:
             for often, cost in zip(self.sampler.evaluations(len(costs)), costs, strict=True)
         )
 
+    def idle_steps(self, sigmas: Sequence[float]) -> int:
+        """Return in how many steps of the schedule `sigmas` the model doesn't run."""
+        return sum(not cost.passes for cost in self._costs(sigmas))
+
+    def guides(self, sigmas: Sequence[float]) -> bool:
+        """Return whether any step of the schedule `sigmas` is guided, so that it takes more than one pass."""
+        return any(cost.passes > 1 for cost in self._costs(sigmas))
+
     def negative(self, sigmas: Sequence[float]) -> bool:
         """Return whether a window with the schedule `sigmas` needs the negative prompt."""
         return any(cost.negative for cost in self._costs(sigmas))
@@ -91,6 +103,12 @@ class Denoising:
                         (name for name in ("layers", "skip_block_list", "preset") if name in given),
                         "layers" if "layers" in own else "skip_block_list",
                     )
+                    if name == "preset":
+                        raise InvalidSpec(
+                            "options.preset",
+                            f"must suit the model: this preset perturbs block {block}, and {model} has only blocks 0 to "
+                            f"{depth - 1}; name your own blocks with option layers",
+                        )
                     raise InvalidSpec(
                         f"options.{name}",
                         f"must name blocks from 0 to {depth - 1} ({model} has {depth} blocks), got block {block}",

@@ -149,6 +149,11 @@ def make_plan(
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
     )
     own.denoising.check_blocks(sigmas, model.depth, model.name)
+    if own.denoising.idle_steps(sigmas) == len(sigmas) - 1:
+        raise InvalidSpec(
+            "options.skip_steps_sigma_threshold",
+            f"must let the model run in at least one step, so it must be at least {sigmas[-2]:.4g} here",
+        )
     laid_out: Sequence[Window] = strategy.lay_out(timeline)
     if drawing and not any(window.model == drawing.facts.name for window in laid_out):
         raise InvalidSpec(
@@ -193,7 +198,9 @@ def make_plan(
         prompts=prompts.texts,
         prompt_always=spec.prompt_always,
         prompt_frames=prompts.spans(lead, spec.frames),
-        negative_prompt=spec.negative_prompt or (model.negative_prompt if guided else ""),
+        negative_prompt=(model.negative_prompt if guided else "")
+        if spec.negative_prompt is None
+        else spec.negative_prompt,
         guidance_scale=scale,
         output=output.name,
         # A person's file must end so, and the plugin may be another one by the time that the video is fetched.
@@ -235,6 +242,7 @@ def make_plan(
             drawing.facts if drawing else None,
             laid_out,
             asked,
+            sigmas,
         )
     )
     notes += options.without_effect

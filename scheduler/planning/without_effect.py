@@ -25,6 +25,7 @@ class Settled:
     - `guided`: whether any window needs the negative prompt.
     - `drawer`: the other model that draws the storyboard (a small draft of the whole video); None if there is none.
     - `windows`: the windows that the strategy has laid out.
+    - `sigmas`: the job's whole schedule.
     - `media`: the images and clips given with the job, in the order of the spec.
     """
 
@@ -36,6 +37,7 @@ class Settled:
     drawer: ModelFacts | None
     windows: Sequence[Window]
     media: Sequence[PreparedMedia]
+    sigmas: Sequence[float]
 
 
 def without_effect(settled: Settled) -> list[str]:
@@ -98,9 +100,13 @@ def _guidance(settled: Settled) -> list[str]:
     said = []
     if spec.negative_prompt:
         if not settled.guided:
+            own_option = settled.denoising.guidance.scale_option(settled.denoising.guidance_options)
             whose = "asked for" if spec.guidance_scale is not None else f"the default of {settled.model.name}"
+            scale = settled.denoising.scale
+            if own_option:
+                whose, scale = f"set by option {own_option}", 1.0
             said.append(
-                f"negative_prompt: has no effect with a guidance_scale of {settled.denoising.scale:g} ({whose}); ask for one "
+                f"negative_prompt: has no effect with a guidance_scale of {scale:g} ({whose}); ask for one "
                 "above 1"
             )
         elif drawer and drawer.guidance_scale <= 1:
@@ -113,11 +119,24 @@ def _guidance(settled: Settled) -> list[str]:
             f"{' and '.join(own)}: has no effect on the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
             f"a guidance_scale of {drawer.guidance_scale:g}"
         )
-    if spec.steps is not None and source_of(settled.media, spec.frames) is not None:
-        run = max(len(window.sigmas) - 1 for window in settled.windows)
-        if run < spec.steps:
-            said.append(f"steps: {run} of the {spec.steps} are run, because the clip is partly kept")
+    if source_of(settled.media, spec.frames) is not None:
+        said += _shortened(settled)
     return said
+
+
+def _shortened(settled: Settled) -> list[str]:
+    """Return notes about steps of the schedule that a job which reworks a video doesn't take."""
+    given = {key.rpartition(".")[2] for key in settled.spec.options}
+    run = max(len(window.sigmas) - 1 for window in settled.windows)
+    whole = len(settled.sigmas) - 1
+    if run >= whole:
+        return []
+    why = "because the clip is partly kept"
+    if "skip_initial_inference_steps" in given and "timesteps" not in given:
+        return [f"skip_initial_inference_steps: {run} of the {whole} steps that are left are run, {why}"]
+    if "timesteps" in given:
+        return [f"timesteps: {run} of the {whole} are run, {why}"]
+    return [f"steps: {run} of the {whole} are run, {why}"] if settled.spec.steps is not None else []
 
 
 def _options(settled: Settled) -> list[str]:
@@ -129,8 +148,17 @@ def _options(settled: Settled) -> list[str]:
     ]
     if settled.model.notes:
         said += settled.model.notes(settled.options, given)
-    if spec.guidance_scale is not None and getattr(denoising.guidance_options, "guidance_scale", None):
-        said.append("guidance_scale: the option of that name takes the place of the job's own")
+    own_option = denoising.guidance.scale_option(denoising.guidance_options)
+    if spec.guidance_scale is not None and own_option:
+        said.append(f"guidance_scale: has no effect, because option {own_option} sets the scale")
+    if settled.model.grid and denoising.guides(settled.sigmas):
+        said.append(
+            f"guidance: {settled.model.name} is distilled to render without guidance; with it the picture may get worse"
+        )
+    if idle := denoising.idle_steps(settled.sigmas):
+        said.append(
+            f"skip_steps_sigma_threshold: the model doesn't run in {idle} of {len(settled.sigmas) - 1} steps"
+        )
     if "timesteps" in given and spec.steps is not None:
         said.append("steps: has no effect, because option timesteps names the noise levels")
     if not denoising.sampler.base_models and not settled.model.grid:

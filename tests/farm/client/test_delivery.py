@@ -284,7 +284,7 @@ def test_farmctl_puts_no_video_under_another_ending(daemon, node, segments, farm
     assert daemon.client().job(shot.id).job.output_suffix == (".mp4" if told else "")
     for verb in ("watch", "download"):
         refused = farmctl("job", verb, shot.id, "-o", tmp_path / name)
-        assert refused.exit_code == 2 and "output: must end in .mp4, the format" in refused.output
+        assert refused.exit_code == 2 and "output: must end in .mp4 (the format" in refused.output
         assert not (tmp_path / name).exists()
     assert farmctl("job", "download", shot.id, "-o", tmp_path / "x.MP4").exit_code == 0
     assert (tmp_path / "x.MP4").read_bytes() == segments["decode/0"]

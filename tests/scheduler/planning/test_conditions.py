@@ -105,7 +105,7 @@ def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose()
         ),
         (
             [("a", 0, 9), ("b", 8, 1)],
-            "conditions.1.frame: frame 8 overlaps conditions.0, which has frames 0 to 8",
+            "conditions.1.frame: frame 8 overlaps conditions.0, which covers frames 0 to 8",
         ),
     ],
 )

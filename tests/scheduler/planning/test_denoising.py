@@ -109,9 +109,18 @@ def test_a_distilled_model_stays_on_its_own_levels(name, strategy):
         ({"options": {"stg_scale": 101}}, "options.stg_scale", "must be at most 100.0, got 101"),
         ({"options": {"timesteps": "[1, a]"}}, "options.timesteps", 'must be a list of numbers above 0 and at most 1, got "[1, a]"'),
         ({"options": {"not_honoured": 1}}, "options.not_honoured", "must be names with values, got 1"),
-        ({"guidance": "comfyui", "options": {"preset": "13b-dynamic"}}, "options.preset", "must name blocks from 0 to 5 (ltx-tiny has 6 blocks), got block 22"),
+        ({"guidance": "comfyui", "options": {"preset": "13b-dynamic"}}, "options.preset", "this preset perturbs block 22, and ltx-tiny has only blocks 0 to 5; name your own blocks"),
         ({"guidance": "comfyui", "options": {"preset": "2b", "layers": [[9]]}}, "options.layers", "got block 9"),
         ({"options": {"guidance_timesteps": [0.5, 0.9]}}, "options.guidance_timesteps", "must fall"),
+        ({"guidance": "comfyui", "options": {"preset": "13b Dynamc"}}, "options.preset", "did you mean '13b-dynamic'?"),
+        ({"guidance": "comfyui", "options": {"skip_steps_sigma_threshold": 1e-4}}, "options.skip_steps_sigma_threshold", "at least 0.4219 here"),
+        ({"options": {"stg_scale": -1}}, "options.stg_scale", "must be at least 0.0, got -1"),
+        ({"options": {"stg_scale": True}}, "options.stg_scale", "must be a number from 0 to 100, or a list of numbers from 0 to 100, got true"),
+        ({"options": {"stg_scale": "1"}}, "options.stg_scale", "must be a number from 0 to 100, or a list"),
+        ({"options": {"skip_block_list": [True]}}, "options.skip_block_list.0", "must be a whole number"),
+        ({"options": {"skip_initial_inference_steps": True}}, "options.skip_initial_inference_steps", "must be a whole number from 0 to 199, got true"),
+        ({"options": {"cfg_star_rescale": 1}}, "options.cfg_star_rescale", "must be true or false, got 1"),
+        ({"options": {"stg_scale": float("nan")}}, "options.stg_scale", "must be a finite number, got nan"),
         ({"guidance": "comfyui", "options": {"preset": "14b"}}, "options.preset", "must be one of 13b-dynamic"),
         ({"model": "ltx-2b-0.9.8-distilled", "steps": 20}, "steps", "must be 8 for the distilled model ltx-2b-0.9.8-distilled"),
         ({"model": "ltx-2b-0.9.8-distilled", "options": {"timesteps": [1.0, 0.5]}},
@@ -156,6 +165,45 @@ def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
             {"options": {"schedule": "sd3", "timesteps": [1, 0.5]}},
             "schedule: has no effect, because timesteps names the noise levels",
         ),
+        (
+            {"options": {"guidance_timesteps": [1, 0.5]}},
+            "guidance_timesteps: has no effect, because no other setting is a list",
+        ),
+        (
+            {"guidance": "comfyui", "options": {"sigmas": [1, 0.5], "cfg": [3]}},
+            "sigmas: has no effect, because no other setting is a list",
+        ),
+        (
+            {"guidance": "comfyui", "guidance_scale": 7, "options": {"cfg": [4]}},
+            "guidance_scale: has no effect, because option cfg sets the scale",
+        ),
+        (
+            {"guidance": "comfyui", "guidance_scale": 7, "options": {"preset": "2b", "layers": [[3]] * 6}},
+            "guidance_scale: has no effect, because option preset sets the scale",
+        ),
+        (
+            {"guidance_scale": 7, "options": {"guidance_scale": 3}},
+            "guidance_scale: has no effect, because option guidance_scale sets the scale",
+        ),
+        (
+            {"options": {"guidance_scale": 0.5}},
+            "guidance_scale: values below 1 are taken as 1, as inference.py takes them",
+        ),
+        (
+            {
+                "negative_prompt": "blur",
+                "options": {"guidance_scale": [1, 1], "guidance_timesteps": [1, 0.5]},
+            },
+            "negative_prompt: has no effect with a guidance_scale of 1 (set by option guidance_scale)",
+        ),
+        (
+            {"guidance": "comfyui", "options": {"skip_steps_sigma_threshold": 0.99}},
+            "skip_steps_sigma_threshold: the model doesn't run in 2 of 8 steps",
+        ),
+        (
+            {"model": "ltx-13b-0.9.8-distilled", "guidance_scale": 3},
+            "guidance: ltx-13b-0.9.8-distilled is distilled to render without guidance",
+        ),
         ({"options": {"padding": "grey"}}, "padding: has no effect, because no media is given"),
         ({"options": {"sampler.eta": 0.5}}, "sampler.eta: has no effect with sampler euler"),
         ({"options": {"skip_block_list": [2]}}, "skip_block_list: has no effect, because stg_scale is 0"),
@@ -182,6 +230,14 @@ def test_what_changes_nothing_is_said(fields, said):
     assert not any(note.startswith(said) for note in plan_of(**ONE_WINDOW).notes)
 
 
+def test_comfyuis_own_names_of_its_presets_are_known():
+    passes = {
+        name: windows(plan_of(**LARGE, guidance="comfyui", options={"preset": name}))[0].passes
+        for name in ("13b Dynamic", "13b-dynamic", "13b Distilled")
+    }
+    assert passes["13b Dynamic"] == passes["13b-dynamic"] > passes["13b Distilled"]
+
+
 def test_the_models_negative_prompt_is_used_where_guidance_asks_for_one():
     def negative(**fields):
         return JobPart.of(plan_of(**ONE_WINDOW, **fields).shared).negative_prompt
@@ -190,3 +246,4 @@ def test_the_models_negative_prompt_is_used_where_guidance_asks_for_one():
     assert negative(guidance_scale=3) == NEGATIVE_PROMPT
     assert negative(options={"guidance_scale": 3}) == NEGATIVE_PROMPT
     assert negative(guidance_scale=3, negative_prompt="blur") == "blur"
+    assert negative(guidance_scale=3, negative_prompt="") == "", "it asks for an empty prompt"

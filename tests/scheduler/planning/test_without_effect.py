@@ -22,6 +22,8 @@ ABOUT = (
     "overlap",
     "storyboard_model",
     "fps",
+    "skip_initial",
+    "timesteps",
     "frames: all",
 )
 
@@ -57,6 +59,9 @@ def test_nothing_is_told_of_a_usual_job(strategy, frames, media):
       "prompt: the one at frame 80 shows nowhere, because all of its frames (80 to 96) are given"),
      ({"media": (CLIP,), "later_prompts": [{"frame": 9, "text": "a box"}]},
       "prompt: the one at frame 0 shows nowhere, because all of its frames (0 to 8) are given"),
+     ({"media": (OVER,), "options": {"skip_initial_inference_steps": 2}},
+      "skip_initial_inference_steps: 1 of the 6 steps that are left are run, because the clip is partly kept"),
+     ({"media": (OVER,), "options": {"timesteps": [0.9, 0.5, 0.3]}}, "timesteps: 2 of the 3 are run, because the clip is partly kept"),
      ({"crossfade_frames": 0}, "crossfade_frames: has no effect, because there is one prompt"),
      ({"negative_prompt": "blur"}, "negative_prompt: has no effect with a guidance_scale of 1 (the default of ltx-tiny)"),
      ({"negative_prompt": "blur", "guidance_scale": 1}, "negative_prompt: has no effect with a guidance_scale of 1 (asked for)"),
