@@ -42,6 +42,26 @@ _MODES = {
     "stg_t": "transformer_block",
 }
 
+_TWO_PASS_KEYS = ("downscale_factor", "spatial_upscaler_model_path", "first_pass", "second_pass")
+"""The keys that only a multi-scale config uses."""
+
+_OTHER_MODELS = {
+    "text_encoder_model_name_or_path": (
+        "PixArt-alpha/PixArt-XL-2-1024-MS",
+        "each of its models has its own text encoder",
+    ),
+    "prompt_enhancer_image_caption_model_name_or_path": (
+        "MiaoshouAI/Florence-2-large-PromptGen-v2.0",
+        "it renders the prompt as it is",
+    ),
+    "prompt_enhancer_llm_model_name_or_path": (
+        "unsloth/Llama-3.2-3B-Instruct",
+        "it renders the prompt as it is",
+    ),
+}
+"""The keys that name other models than the video model: what all published configs name, and what the farm does
+instead of using another."""
+
 _CHECKPOINT = re.compile(
     r"(?:ltxv|ltx-video)-(?P<size>\d+b)-v?(?P<version>\d+(?:\.\d+)*)(?P<kind>-dev|-distilled)?(?:-04-25)?(?P<fp8>-fp8)?"
 )
@@ -185,16 +205,17 @@ def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, 
     """Return the guidance's options, without those that have no effect, and notes."""
     options: dict[str, Any] = {"guidance_scale": one.guidance_scale, "stg_scale": one.stg_scale}
     notes: list[str] = []
+    # Lightricks' script refuses an unknown mode even where the strength is 0.
+    mode = _MODES.get(config.stg_mode.lower(), config.stg_mode.lower())
+    if mode not in _MODES.values():
+        raise InvalidSpec(
+            "pipeline_config.stg_mode",
+            f"must be one of {', '.join(_MODES.values())}, got {shown(repr(config.stg_mode), 60)}",
+        )
     if one.cfg_star_rescale and _scales(one.guidance_scale) > 1:
         options["cfg_star_rescale"] = True
     if _scales(one.stg_scale) > 0:
         options["rescaling_scale"] = one.rescaling_scale
-        mode = _MODES.get(config.stg_mode.lower(), config.stg_mode.lower())
-        if mode not in _MODES.values():
-            raise InvalidSpec(
-                "pipeline_config.stg_mode",
-                f"must be one of {', '.join(_MODES.values())}, got {config.stg_mode!r}",
-            )
         blocks: Blocks = one.skip_block_list or []
         if mode == "residual":
             # Lightricks' models have no such connection, so that nothing is perturbed; the rescaling acts all the same.
@@ -243,15 +264,16 @@ def _not_honoured(
     kept: dict[str, Any] = {"precision": config.precision}
     notes = ["precision: the farm doesn't honour this key yet; it renders in the precision of its model"]
     if config.two_passes:
-        names = ("downscale_factor", "spatial_upscaler_model_path", "second_pass")
+        names = [name for name in _TWO_PASS_KEYS if name != "first_pass"]
         kept |= {name: value for name in names if (value := getattr(config, name)) is not None}
         notes.append(
             f"{', '.join(names)}: the farm doesn't honour these keys yet; it renders only the first pass, at "
             f"{size[0]}x{size[1]}"
         )
-    elif config.first_pass or config.second_pass:
+    elif unused := [name for name in _TWO_PASS_KEYS if getattr(config, name) is not None]:
         notes.append(
-            "first_pass and second_pass: these keys have no effect, because `pipeline_type` isn't 'multi-scale'"
+            f"{', '.join(unused)}: no effect here or in Lightricks' own pipeline, because `pipeline_type` isn't "
+            "'multi-scale'"
         )
     if one.tone_map_compression_ratio:
         kept["tone_map_compression_ratio"] = one.tone_map_compression_ratio
@@ -263,6 +285,10 @@ def _not_honoured(
         notes.append(
             "text_encoder_max_tokens: the farm doesn't honour this key yet; each of its models has its own limit"
         )
+    for name, (usual, instead) in _OTHER_MODELS.items():
+        if name in config.model_fields_set and (value := getattr(config, name)) != usual:
+            kept[name] = value
+            notes.append(f"{name}: the farm doesn't honour this key yet; {instead}")
     return kept, notes
 
 
@@ -270,5 +296,8 @@ def _prompt_notes(asked: InferenceConfig, config: PipelineConfig) -> list[str]:
     words, enough = len(asked.prompt.split()), config.prompt_enhancement_words_threshold
     if words >= enough:
         return []
-    said = f"Lightricks' script lets a language model rewrite prompts of fewer than {enough} words"
+    said = (
+        f"Lightricks' script lets a language model rewrite prompts of fewer than {enough} words "
+        "(prompt_enhancement_words_threshold)"
+    )
     return [f"prompt not enhanced: {said}; the farm renders the prompt as it is"]

@@ -231,9 +231,10 @@ def check(ltx: Ltx, reference: Reference, folder: Path, config: str, **given: An
     assert theirs.std() > 0.1 and (ours - theirs).abs().max() < CLOSE
 
 
-def test_a_clip_and_an_image_further_on_are_held_alike(ltx, reference, tmp_path, clips, picture):
+@pytest.mark.parametrize("frame", [16, pytest.param(12, marks=pytest.mark.long)])
+def test_a_clip_and_an_image_further_on_are_held_alike(ltx, reference, tmp_path, clips, picture, frame):
     config = config_for_tiny("ltxv-2b-0.9.8-distilled", tmp_path)
-    held = {"conditioning_media_paths": [clips(9), picture], "conditioning_start_frames": [0, 16]}
+    held = {"conditioning_media_paths": [clips(9), picture], "conditioning_start_frames": [0, frame]}
     check(ltx, reference, tmp_path, config, **held)
 
 

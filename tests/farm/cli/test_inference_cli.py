@@ -85,6 +85,18 @@ def test_one_frame_is_a_png(farmctl: Farmctl, tmp_path: Path):
     assert Image.open(path).size == (128, 90)
 
 
+def test_the_words_that_the_model_does_not_read_are_named(farmctl: Farmctl, tmp_path: Path):
+    prompt = "a red ball moving right " * 16 + "and a lighthouse"
+    config = ("--pipeline_config", "ltxv-2b-0.9.6-distilled")
+    size = ("--height", 64, "--width", 64, "--num_frames", 1, "--output_path", tmp_path)
+    told = farmctl("inference", "--prompt", prompt, *config, *size, *TINY)
+    assert told.exit_code == 0, told.output
+    (note,) = (line for line in told.stderr.splitlines() if "doesn't see" in line)
+    assert note.startswith("note: prompt: the model reads at most 64 tokens of a prompt, so it doesn't see '")
+    words = note.partition("see '")[2].removesuffix("'")
+    assert prompt.endswith(words) and words.endswith("and a lighthouse") and words != prompt
+
+
 @pytest.mark.long
 def test_the_second_command_makes_257_frames(farmctl: Farmctl, clip: Path, tmp_path: Path):
     told = farmctl(*weapon(clip, *SMALL, "--output_path", tmp_path, *TINY))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from farm.inference.arguments import Conditioning, InferenceConfig
-from farm.inference.configs import checked_config, find_config, published
-from farm.inference.mapping import job_of, model_of
+from farm.inference.configs import Pass, PipelineConfig, checked_config, find_config, published
+from farm.inference.mapping import InferenceJob, job_of, model_of
 from farm.spec import InvalidSpec, parse_spec
 
 PROMPT = "a red ball rolls"
@@ -30,8 +31,8 @@ SHARED = {
     "window_latents": 17,
 }
 ENHANCED = (
-    "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words; the farm "
-    "renders the prompt as it is"
+    "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words "
+    "(prompt_enhancement_words_threshold); the farm renders the prompt as it is"
 )
 PRECISION = "precision: the farm doesn't honour this key yet; it renders in the precision of its model"
 
@@ -187,6 +188,104 @@ def test_another_mode_of_stg_is_refused():
     config = checked_config({"checkpoint_path": "ltxv-13b-0.9.7-dev", "stg_mode": "both"})
     with pytest.raises(InvalidSpec, match="pipeline_config.stg_mode: must be one of"):
         job_of(InferenceConfig(), config)
+
+
+def test_another_mode_of_stg_is_refused_without_stg_too():
+    settings = dict(published()["ltxv-2b-0.9.6-distilled"]) | {"stg_mode": "both"}
+    assert settings["stg_scale"] == 0
+    with pytest.raises(InvalidSpec, match="pipeline_config.stg_mode: must be one of"):
+        job_of(InferenceConfig(), checked_config(settings))
+
+
+UNUSUAL: dict[str, Any] = {
+    "num_inference_steps": 23,
+    "timesteps": [1.0, 0.4],
+    "skip_initial_inference_steps": 3,
+    "skip_final_inference_steps": 3,
+    "guidance_scale": 2.25,
+    "stg_scale": 2.25,
+    "rescaling_scale": 0.25,
+    "skip_block_list": [5],
+    "guidance_timesteps": [1.0, 0.3],
+    "cfg_star_rescale": True,
+    "stochastic_sampling": True,
+    "decode_timestep": 0.3,
+    "decode_noise_scale": 0.3,
+    "tone_map_compression_ratio": 0.3,
+    "pipeline_type": "multi-scale",
+    "checkpoint_path": "ltxv-13b-0.9.7-dev.safetensors",
+    "precision": "mixed_precision",
+    "sampler": "uniform",
+    "stg_mode": "transformer_block",
+    "text_encoder_model_name_or_path": "some/encoder",
+    "text_encoder_max_tokens": 77,
+    "prompt_enhancement_words_threshold": 7,
+    "prompt_enhancer_image_caption_model_name_or_path": "some/captions",
+    "prompt_enhancer_llm_model_name_or_path": "some/words",
+    "downscale_factor": 0.3,
+    "spatial_upscaler_model_path": "some-upscaler.safetensors",
+    "first_pass": {"num_inference_steps": 23},
+    "second_pass": {"num_inference_steps": 23},
+}
+"""A value that no published config has, for each key."""
+
+BASE = dict(published()["ltxv-2b-0.9.6-dev"])
+TWO = BASE | {
+    "pipeline_type": "multi-scale",
+    "downscale_factor": 0.5,
+    "spatial_upscaler_model_path": "x.safetensors",
+    "first_pass": {},
+    "second_pass": {},
+}
+LISTED = {"guidance_timesteps": [1.0, 0.9], "guidance_scale": [3, 1]}
+
+
+def kept_by(made: InferenceJob) -> dict[str, Any]:
+    return made.fields["options"]["not_honoured"]
+
+
+def check_heeded(key: str, value: Any, plain: dict[str, Any], unusual: dict[str, Any]) -> None:
+    """Fail if the job has neither another setting because of the key, nor a note or a refusal with its name.
+
+    A note that the farm doesn't honour the key is right only if the job keeps the value.
+    """
+    asked = InferenceConfig(prompt=PROMPT)
+    usual = job_of(asked, checked_config(plain))
+    try:
+        made = job_of(asked, checked_config(unusual))
+    except InvalidSpec as refused:
+        assert key in re.findall(r"\w+", str(refused))
+        return
+    without = [
+        dict(one.fields)
+        | {"options": {k: v for k, v in one.fields["options"].items() if k != "not_honoured"}}
+        for one in (usual, made)
+    ]
+    said = [note for note in made.notes if key in re.findall(r"\w+", note)]
+    assert without[0] != without[1] or said, f"{key} passes in silence"
+    if any("doesn't honour" in note for note in said):
+        assert kept_by(made)[key] == value
+
+
+def test_every_key_is_tried():
+    assert UNUSUAL.keys() == PipelineConfig.model_fields.keys() > Pass.model_fields.keys()
+
+
+@pytest.mark.parametrize("config", [BASE, TWO], ids=["one pass", "two passes"])
+@pytest.mark.parametrize("key", UNUSUAL)
+def test_no_key_passes_in_silence(key: str, config: dict[str, Any]):
+    config = config | (LISTED if key in LISTED else {})
+    value = "base" if key == "pipeline_type" and config["pipeline_type"] != "base" else UNUSUAL[key]
+    check_heeded(key, value, config, config | {key: value})
+
+
+@pytest.mark.parametrize("key", Pass.model_fields)
+def test_no_key_of_a_pass_passes_in_silence(key: str):
+    value, config = UNUSUAL[key], TWO | (LISTED if key in LISTED else {})
+    check_heeded(key, value, config, config | {"first_pass": {key: value}})
+    second = {key: value} | ({"guidance_scale": [3, 1]} if key == "guidance_timesteps" else {})
+    made = job_of(InferenceConfig(prompt=PROMPT), checked_config(config | {"second_pass": second}))
+    assert kept_by(made)["second_pass"] == second and "second_pass" in made.notes[1]
 
 
 def test_a_prompt_that_the_original_would_enhance_gets_a_note():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from local_plans import OFFERS, latents_made
 
+from farm.plan import LATENTS, WindowTask
+from farm.planning import Plan, PlannedTask, TaskKind
 from farm.plugins import open_sampler
+from farm.rendering import DeviceInfo, TaskContext
+from farm.spec import parse_spec
 from farm.timeline import Cut
 from plugins.ltx.codenoise import Shared, average, run
 from plugins.ltx.codenoise import given as gives
-from plugins.ltx.conditioning import Replace
+from plugins.ltx.conditioning import Condition, Replace
 from plugins.ltx.denoise import Denoiser
+from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.planning import TINY_FOLDER
+from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
+from scheduler.planning.plan import make_plan
 from scheduler.planning.windows import averaging
 from training.ltx_tiny.parts import MAX_TOKENS
 
@@ -149,6 +158,66 @@ def test_a_window_without_neighbours_is_denoised_as_ever():
     ltx = Ltx(TINY_FOLDER, max_tokens=MAX_TOKENS)
     alone = run(denoiser(ltx, 1), [], lambda number, mine: {})
     assert (alone - denoiser(ltx, 1).run()).abs().max() < 1e-4
+
+
+class Overheard(LtxModel):
+    """Keeps the fresh noise [C, n, h, w] that samplers draw, by task and step."""
+
+    def __init__(self) -> None:
+        super().__init__(Ltx(TINY_FOLDER, max_tokens=MAX_TOKENS), DeviceInfo("cpu", 0, 1, 0))
+        self.drawn: dict[str, dict[int, torch.Tensor]] = {}
+
+    def _denoiser(
+        self, task: TaskContext, told: WindowTask, base: torch.Tensor | None, conditions: list[Condition]
+    ) -> Denoiser:
+        made = super()._denoiser(task, told, base, conditions)
+        fresh = made._fresh
+        assert fresh
+
+        def draw(step: int) -> torch.Tensor:
+            noise = fresh(step)
+            self.drawn.setdefault(task.key, {})[step] = noise
+            return noise
+
+        made._fresh = draw
+        return made
+
+
+def planned(strategy: str, sampler: str) -> tuple[Plan, list[PlannedTask]]:
+    """A plan of three windows over a storyboard, each with three steps, and its windows."""
+    spec = {
+        "frames": 121, "width": 64, "height": 64, "prompt": "a red ball", "steps": 9, "strategy": strategy,
+        "window_latents": 9, "overlap_latents": 3, "sampler": sampler,
+    }  # fmt: skip
+    plan = make_plan(
+        parse_spec(spec), model=OFFERS.models["ltx-tiny"], weights="w", strategy=OFFERS.strategies[strategy],
+        output=OFFERS.outputs["mp4"], sampler=OFFERS.samplers[sampler],
+    )  # fmt: skip
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    assert len(windows) == 3
+    return plan, windows
+
+
+@pytest.mark.parametrize("sampler", ["stochastic", "euler_ancestral"])
+@pytest.mark.parametrize("strategy", ["codenoise", "hierarchical"])
+def test_neighbours_of_a_job_are_handed_the_same_fresh_noise_where_they_overlap(tmp_path, strategy, sampler):
+    """In lockstep they agree in the end whatever the noise, so the noise itself is compared."""
+    (plan, windows), model = planned(strategy, sampler), Overheard()
+    made = latents_made(model, plan, tmp_path).files
+    for left, right in pairwise(windows):
+        shared = slice(right.start - left.start, None), slice(None, left.stop - right.start)
+        assert left.stop - right.start >= 3
+        of_left, of_right = model.drawn[left.key], model.drawn[right.key]
+        assert of_left.keys() == of_right.keys() and len(of_left) >= 2, "but for the last step, each draws"
+        for step, noise in of_left.items():
+            assert noise.shape[1] == left.stop - left.start
+            assert torch.equal(noise[:, shared[0]], of_right[step][:, shared[1]])
+            assert noise.std() > 0.5 and not torch.equal(noise, of_right[step]), "elsewhere it is another"
+        assert not torch.equal(of_left[0], of_left[1]), "each step has its own"
+        if strategy == "codenoise":
+            ends = [load_latents(made[task.key, LATENTS]) for task in (left, right)]
+            apart = (ends[0][:, shared[0]] - ends[1][:, shared[1]]).abs().max()
+            assert apart <= 1e-4 and ends[0].std() > 0.1
 
 
 HALF = 2e-3
