@@ -102,8 +102,9 @@ def decode_chunks(
     Args:
         latents: normalised latents [C, n, h, w].
         noise: standard normal noise [C, n, h, w], for VAEs that decode at a timestep (0.9.1 and later). Such a VAE
-            decodes (1 - ``noise_scale``)·z + ``noise_scale``·noise. The noise of a latent should depend only on the
-            latent's place in the video.
+            decodes (1 - ``noise_scale``)·latents + ``noise_scale``·noise, mixed while the latents are normalised, as in
+            Lightricks' pipeline_ltx_video.py; diffusers mixes noise into the VAE's own latents. The noise of a latent
+            should depend only on the latent's place in the video.
         first: the first frame to decode.
         last: the frame after the last frame to decode. None: all frames from ``first`` on.
         decode_timestep: the timestep at which such a VAE decodes, 0 … 1.
@@ -133,8 +134,6 @@ def decode_chunks(
         )
 
     z = latents[None].to(ltx.device, torch.float32)
-    mean, std = _statistics(vae, z)
-    z = z * std / config.scaling_factor + mean
     timestep = None
     if config.timestep_conditioning:
         if noise is None or noise.shape != latents.shape:
@@ -143,6 +142,8 @@ def decode_chunks(
             )
         z = (1.0 - noise_scale) * z + noise_scale * noise[None].to(z)
         timestep = torch.tensor([decode_timestep], device=z.device, dtype=ltx.dtype)
+    mean, std = _statistics(vae, z)
+    z = z * std / config.scaling_factor + mean
     z = z.to(ltx.dtype, memory_format=torch.channels_last_3d)
 
     hidden, body, tail = _head(vae, z, timestep), _body(vae), _tail(vae)

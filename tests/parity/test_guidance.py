@@ -28,6 +28,15 @@ MODES = {
     Perturbation.BLOCK: SkipLayerStrategy.TransformerBlock,
 }
 
+GUIDED = {
+    "guidance_scale": 3,
+    "stg_scale": 1,
+    "rescaling_scale": 0.7,
+    "skip_block_list": [1, 3],
+    "cfg_star_rescale": True,
+}
+"""Everything at once, the same at every step."""
+
 DEV_13B = {
     "guidance_timesteps": [1.0, 0.996, 0.9933, 0.9850, 0.9767, 0.9008, 0.6180],
     "guidance_scale": [1, 1, 6, 8, 6, 1, 1],

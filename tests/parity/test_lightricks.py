@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("ltx_video", reason="NOT VERIFIED: Lightricks' package isn't installed")
 
 from diffusers import AutoencoderKLLTXVideo
-from ltx_video.models.autoencoders.causal_video_autoencoder import CausalVideoAutoencoder
 from ltx_video.models.autoencoders.vae_encode import vae_decode
 from ltx_video.pipelines.pipeline_ltx_video import ConditioningItem
 from ltx_video.schedulers import rf
 
+from farm.plugins import open_guidance
 from plugins.ltx.conditioning import Condition
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.sigmas import linear_quadratic
-from plugins.ltx.vae import normalised
+from plugins.ltx.vae import decode_chunks, normalised
 from tests.parity import single_file
 from tests.parity.lightricks import Lightricks, Words, grid
 from tests.parity.placing import at_frame
+from tests.parity.test_guidance import GUIDED
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # their code is of 2025
 
@@ -80,30 +84,54 @@ def test_the_vaes_encode_and_decode_the_same(ltx: Ltx, lightricks: Lightricks):
     assert far(ours, theirs) < CLOSE and theirs.std() > 0.1
 
 
-@pytest.mark.parametrize("time", [0.05, 0.025, 0.0])
-def test_a_vae_that_is_told_a_timestep_decodes_the_same(tiny_folder: Path, time: float):
-    config = json.loads((tiny_folder / "vae" / "config.json").read_text())
-    config = {name: value for name, value in config.items() if not name.startswith("_")}
-    config["timestep_conditioning"] = True
+@pytest.fixture(scope="module")
+def told(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ltx, Lightricks]:
+    """ltx-tiny with a VAE that is told a timestep, its weights random, as ours and as Lightricks'."""
+    folder = tmp_path_factory.mktemp("told") / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((tiny_folder / "vae" / "config.json").read_text()) | {"timestep_conditioning": True}
     torch.manual_seed(0)
-    ours = AutoencoderKLLTXVideo(**config).eval()
-    for name, parameter in ours.named_parameters():
+    vae = AutoencoderKLLTXVideo.from_config(config)
+    for name, parameter in vae.named_parameters():
         if "scale_shift_table" in name:
-            parameter.data.normal_(0, 0.3)  # it begins at zero, and a time would do nothing
-    ours.latents_mean.copy_(torch.randn(32) * 0.1)
-    ours.latents_std.copy_(torch.rand(32) + 0.5)
-    theirs = CausalVideoAutoencoder.from_config(single_file.vae_config(config)).eval()
-    weights = single_file.vae_weights(ours.state_dict())
-    assert set(theirs.state_dict()) <= set(weights)
-    theirs.load_state_dict(weights, strict=False)
-    theirs.mean_of_means, theirs.std_of_means = ours.latents_mean, ours.latents_std
-    latents = torch.randn(1, 32, 3, HEIGHT, WIDTH)
+            parameter.data.normal_(0, 0.3)
+    vae.latents_mean.normal_(0, 0.1)
+    vae.latents_std.uniform_(0.5, 1.5)
+    vae.save_pretrained(folder / "vae")
+    return Ltx(folder), Lightricks(single_file.write(folder, folder.with_name("told.safetensors")))
+
+
+@pytest.mark.parametrize("time", [0.05, 0.025, 0.0])
+def test_a_vae_that_is_told_a_timestep_decodes_the_same(told, time: float):
+    ours, theirs = (side.vae for side in told)
+    latents = torch.randn(1, 32, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(3))
     at = torch.tensor([time])
     with torch.no_grad():
         expected = vae_decode(latents, theirs, True, vae_per_channel_normalize=True, timestep=at)
         raw = latents * ours.latents_std.view(1, -1, 1, 1, 1) + ours.latents_mean.view(1, -1, 1, 1, 1)
         assert far(ours.decode(raw, at, return_dict=False)[0], expected) < CLOSE
         assert far(ours.decode(raw, at + 0.5, return_dict=False)[0], expected) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(("time", "scale"), [(0.05, 0.025), (0.1, 0.3), (0.2, None)])
+def test_noise_for_decoding_is_mixed_where_lightricks_pipeline_mixes_it(told, words, time, scale):
+    ltx, lightricks = told
+    latents, _ = lightricks.latents(words, num_inference_steps=2)
+    decoding = {"output_type": "pt", "decode_timestep": time, "decode_noise_scale": scale}
+    theirs, draws = lightricks.latents(words, num_inference_steps=2, **decoding)
+    expected = (theirs[0] * 255).round().permute(1, 2, 3, 0)
+
+    def apart(mixed: float) -> tuple[float, float]:
+        """The largest difference of our frames from theirs in levels, and the share of bytes that differ."""
+        chunks = decode_chunks(ltx, latents[0], draws.steps[0][0], decode_timestep=time, noise_scale=mixed)
+        off = (torch.from_numpy(np.concatenate(list(chunks))).float() - expected).abs()
+        return float(off.max()), float((off > 0).float().mean())
+
+    mixed = time if scale is None else scale
+    largest, share = apart(mixed)
+    # Where a value lies between two levels, the last bit of a float decides.
+    assert largest <= 1 and share < 1e-3 and expected.std() > 5
+    assert apart(0.0)[1] > 0.05, "the comparison can fail"
 
 
 Media = tuple[int, int, float]
@@ -123,8 +151,9 @@ def by_both(
     steps: int = 6,
     shaken: float = 0.0,
     frames: int = 49,
+    guided: dict[str, Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The latents that we make, and those that Lightricks' pipeline makes."""
+    """The latents that we make, and those that Lightricks' pipeline makes. `guided` are the guidance's options."""
     clips = [(pixels_of(count, 7 + place), at, strength) for place, (count, at, strength) in enumerate(media)]
     theirs, draws = lightricks.latents(
         words,
@@ -132,6 +161,7 @@ def by_both(
         num_inference_steps=steps,
         conditioning_items=[ConditioningItem(*clip) for clip in clips] or None,
         image_cond_noise_scale=shaken,
+        **(guided or {}),
     )
     conditions: list[Condition] = []
     drawn = 1
@@ -140,11 +170,14 @@ def by_both(
             latents = normalised(ltx.vae, ltx.vae.encode(clip).latent_dist.mean.float())
         conditions += at_frame(latents, at, strength, draws.made[drawn][0] if at else None)
         drawn += bool(at)
+    sigmas = linear_quadratic(steps)
     ours = Denoiser(
         ltx,
         prompt=(words.embeds[0], words.mask[0].bool()),
+        negative=(words.negative_embeds[0], words.negative_mask[0].bool()),
+        guidance=open_guidance("lightricks", guided or {}, 1.0, tuple(sigmas)),
         noise=grid(draws.made[0], HEIGHT, WIDTH),
-        sigmas=linear_quadratic(steps),
+        sigmas=sigmas,
         fps=FPS,
         conditions=conditions,
         cond_noise_scale=shaken,
@@ -167,6 +200,13 @@ def by_both(
 )
 def test_media_at_a_frame_are_kept_as_lightricks_pipeline_keeps_them(ltx, lightricks, words, media):
     ours, theirs = by_both(ltx, lightricks, words, media)
+    assert far(ours, theirs) < CLOSE and theirs.std() > 0.1
+
+
+def test_guidance_counts_the_tokens_beside_the_grid_as_lightricks_pipeline_does(ltx, lightricks, words):
+    """cfg-star and rescaling measure all tokens, and those of media further on stand beside the grid."""
+    media = [(1, 0, 1.0), (17, 24, 1.0), (1, 40, 1.0)]
+    ours, theirs = by_both(ltx, lightricks, words, media, steps=4, guided=GUIDED)
     assert far(ours, theirs) < CLOSE and theirs.std() > 0.1
 
 

@@ -16,7 +16,7 @@ from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.options import DISTILLED, LtxOptions, schedule
 from tests.parity.lightricks import Lightricks, Words, grid
-from tests.parity.test_guidance import DEV_13B
+from tests.parity.test_guidance import DEV_13B, GUIDED, MODES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -57,6 +57,21 @@ def test_the_first_pass_of_the_13b_model_through_the_denoiser(ltx: Ltx, lightric
     found = ours(ltx, words, draws, sigmas, cfg_star_rescale=True, **DEV_13B)
     assert far(found, theirs) < CLOSE
     assert far(ours(ltx, words, draws, sigmas, scale=3.0), theirs) > 1e-2, "the comparison can fail"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_with_cfg_star_and_rescaling_through_the_denoiser(
+    ltx: Ltx, lightricks: Lightricks, words, mode
+):
+    theirs, draws = lightricks.latents(
+        words, num_inference_steps=3, skip_layer_strategy=MODES[mode], **GUIDED
+    )
+    sigmas = schedule(LtxOptions(), 3, TOKENS)
+    assert far(ours(ltx, words, draws, sigmas, stg_mode=mode, **GUIDED), theirs) < CLOSE
+    other = next(one for one in MODES if one is not mode)
+    assert far(ours(ltx, words, draws, sigmas, stg_mode=other, **GUIDED), theirs) > 1e-2, (
+        "the comparison can fail"
+    )
 
 
 def test_stochastic_steps_on_the_levels_of_a_distilled_model(ltx: Ltx, lightricks: Lightricks, words):

@@ -86,6 +86,15 @@ def test_a_plain_config():
     assert found.fields == SHARED | own | {"options": options | {"stg_mode": "attention_values"}}
 
 
+@pytest.mark.parametrize(("noise", "scale"), [("null", 0.1), ("0.03", 0.03)])
+def test_a_config_whose_noise_for_decoding_is_null_takes_as_much_as_its_timestep(tmp_path, noise, scale):
+    path = tmp_path / "own.yaml"
+    checkpoint = "checkpoint_path: ltxv-2b-0.9.6-dev-04-25.safetensors"
+    path.write_text(f"{checkpoint}\ndecode_timestep: 0.1\ndecode_noise_scale: {noise}\n")
+    options = job(str(path)).fields["options"]
+    assert (options["decode_timestep"], options["decode_noise_scale"]) == (0.1, scale)
+
+
 @pytest.mark.parametrize("name", published())
 def test_every_published_config_makes_a_spec(name: str):
     parse_spec(dict(job(name).fields))

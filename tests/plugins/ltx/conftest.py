@@ -18,13 +18,16 @@ def ltx(tiny_folder: Path) -> Ltx:
 
 
 def with_vae(tiny_folder: Path, folder: Path, **changed: object) -> Ltx:
-    """ltx-tiny with a VAE of another make, its weights random."""
+    """ltx-tiny with a VAE of another make, its weights and the statistics of its latents random."""
     from diffusers import AutoencoderKLLTXVideo
 
     shutil.copytree(tiny_folder, folder)
     config = json.loads((folder / "vae" / "config.json").read_text()) | changed
     torch.manual_seed(0)
-    AutoencoderKLLTXVideo.from_config(config).save_pretrained(folder / "vae")
+    vae = AutoencoderKLLTXVideo.from_config(config)
+    vae.latents_mean.normal_(0, 0.5)
+    vae.latents_std.uniform_(0.5, 1.5)
+    vae.save_pretrained(folder / "vae")
     return Ltx(folder)
 
 

@@ -4,26 +4,32 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
+from local_plans import OFFERS, decoded, local_job
 
+from farm.plan import LATENTS, DecodeTask
+from farm.planning import TaskKind
+from farm.rendering import DeviceInfo
+from farm.spec import parse_spec
 from plugins.ltx import vae as ours
+from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
+from plugins.ltx.noise import latent_noise
+from plugins.ltx.rendering import STAGE_DECODE, LtxModel
 from plugins.ltx.vae import decode, decode_chunks, encode_clip
+from scheduler.planning.plan import make_plan
 
 
 def latents(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(32, count, 2, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def by_diffusers(ltx: Ltx, z: torch.Tensor, noise: torch.Tensor | None = None) -> np.ndarray:
-    """As LTXConditionPipeline decodes, all at once, with a VAE as diffusers loads it."""
+def by_diffusers(ltx: Ltx, z: torch.Tensor, timestep: torch.Tensor | None = None) -> np.ndarray:
+    """As LTXConditionPipeline decodes, all at once, with a VAE as diffusers loads it, but without noise of its own."""
     from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXConditionPipeline
     from diffusers.video_processor import VideoProcessor
 
     vae = AutoencoderKLLTXVideo.from_pretrained(ltx.folder, subfolder="vae").eval()
     z = LTXConditionPipeline._denormalize_latents(z[None], vae.latents_mean, vae.latents_std)
-    timestep = None
-    if noise is not None:
-        timestep, z = torch.tensor([0.05]), (1 - 0.025) * z + 0.025 * noise[None]
     with torch.no_grad():
         video = vae.decode(z, timestep, return_dict=False)[0]
     return (VideoProcessor().postprocess_video(video, output_type="np")[0] * 255).round().astype(np.uint8)
@@ -63,13 +69,34 @@ def test_the_oldest_topology_decodes_in_chunks_too(oldest, small_chunks):
     assert_same(decode(oldest, z), by_diffusers(oldest, z))
 
 
-def test_decoding_at_a_timestep_is_diffusers_and_the_noise_is_used(timed, small_chunks):
+def test_decoding_at_a_timestep_is_diffusers_on_normalised_latents_with_noise(timed, small_chunks):
     z, noise = latents(6), latents(6, seed=1)
     frames = decode(timed, z, noise)
-    assert_same(frames, by_diffusers(timed, z, noise))
+    assert_same(frames, by_diffusers(timed, (1 - 0.025) * z + 0.025 * noise, torch.tensor([0.05])))
     assert (frames != decode(timed, z, latents(6, seed=2))).mean() > 0.01
     with pytest.raises(ValueError, match="noise"):
         decode(timed, z)
+
+
+def test_a_jobs_options_for_decoding_reach_the_decoder(timed, tmp_path):
+    options = {"decode_timestep": 0.1, "decode_noise_scale": 0.05}
+    spec = {"frames": 17, "width": 96, "height": 64, "fps": 24, "seed": 5, "options": options}
+    plan = make_plan(
+        parse_spec(spec), model=OFFERS.models["ltx-tiny"], weights="w", strategy=OFFERS.strategies["autoregressive"],
+        output=OFFERS.outputs["mp4"], media=[],
+    )  # fmt: skip
+    model = LtxModel(timed, DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0))
+    job = local_job(model, plan, tmp_path)
+    (task,) = (task for task in plan.tasks if task.kind is TaskKind.DECODE)
+    told, z = DecodeTask.of(task.payload), latents(3)
+    (piece,) = told.pieces
+    job.files[piece.left, LATENTS] = save_latents(tmp_path / "z.safetensors", z, 0, torch.float32)
+    noise = torch.from_numpy(latent_noise(5, STAGE_DECODE, 0, 0, 3, 32, 2, 3))
+    direct = np.concatenate(list(decode_chunks(timed, z, noise, decode_timestep=0.1, noise_scale=0.05)))
+    assert_same(decoded(model, plan, job), direct)
+    for time, scale in ((0.05, 0.1), (0.05, 0.05), (0.1, 0.025), (0.1, 0.1)):
+        other = decode_chunks(timed, z, noise, decode_timestep=time, noise_scale=scale)
+        assert (np.concatenate(list(other)) != direct).mean() > 0.1, "the comparison can fail"
 
 
 def test_a_span_with_a_halo_of_six_latents_decodes_as_the_whole_does(ltx):
