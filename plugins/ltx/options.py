@@ -71,8 +71,8 @@ class LtxOptions(Options):
         Field(
             ge=0,
             le=199,
-            description="Steps that are left out at the beginning. The job must rework a video, which is noised to the level "
-            "of the first step that is left.",
+            description="Steps that are left out at the beginning, unless timesteps is given. The job must "
+            "rework a video, which is noised to the level of the first step that is left.",
         ),
     ] = 0
     skip_final_inference_steps: Annotated[
@@ -80,7 +80,8 @@ class LtxOptions(Options):
         Field(
             ge=0,
             le=199,
-            description="Steps that are left out at the end. The last step that is left goes to 0.",
+            description="Steps that are left out at the end, unless timesteps is given. The last step that is "
+            "left goes to 0.",
         ),
     ] = 0
     decode_timestep: Annotated[
@@ -144,6 +145,9 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
             f"each noise level must be one of {_listed(DISTILLED)} "
             f"for the distilled model {distilled}, got {strange[0]:g}",
         )
+    if options.timesteps:
+        # As in Lightricks' retrieve_timesteps: of levels that are named, none is skipped.
+        return (*levels, 0.0)
     first, last = options.skip_initial_inference_steps, options.skip_final_inference_steps
     if first + last >= len(levels):
         name = "skip_initial_inference_steps" if first else "skip_final_inference_steps"
@@ -159,7 +163,13 @@ def without_effect(options: Options, given: frozenset[str]) -> list[str]:
     if not isinstance(options, LtxOptions):
         raise TypeError(f"options: must be LtxOptions, got {type(options).__name__}")
     if options.timesteps:
-        unused = ("schedule", "shift", "shift_terminal")
+        unused = (
+            "schedule",
+            "shift",
+            "shift_terminal",
+            "skip_initial_inference_steps",
+            "skip_final_inference_steps",
+        )
         return [
             f"{name}: has no effect, because timesteps names the noise levels"
             for name in unused

@@ -44,8 +44,8 @@ DISK_OVERHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
 
 
-_SKIP_THE_BEGINNING = ("skip_initial_inference_steps", "timesteps")
-"""Options of models whose schedules may begin below noise level 1."""
+_SKIP_THE_BEGINNING = ("timesteps", "skip_initial_inference_steps")
+"""Options of models whose schedules may begin below noise level 1. Where both are given, the first one counts."""
 
 
 def strategy_of(spec: JobSpec) -> str:
@@ -330,7 +330,7 @@ def _source_sigma(strength: float | None, sigmas: Sequence[float], options: Coll
     if strength is not None:
         return min(1.0 - strength, sigmas[0])
     if sigmas[0] < 1.0 - 1e-6:
-        given = (key for key in options if key.rpartition(".")[2] in _SKIP_THE_BEGINNING)
+        given = (key for name in _SKIP_THE_BEGINNING for key in options if key.rpartition(".")[2] == name)
         raise InvalidSpec(
             "options",  # FarmClient knows by this field that media would make the job possible
             f"{next(given, 'the model')} makes the schedule begin at noise level {sigmas[0]:.4g}; it must begin at 1, because "

@@ -184,13 +184,30 @@ def test_a_cancelled_job_stops_its_window_and_frees_the_device(farm):
     farm.succeed(farm.submit(frames=9, width=64, height=64), seconds=20)
 
 
-def test_the_video_carries_how_it_was_made(farm, finished):
+def sidecar_of(farm, finished):
     mux = next(task for task in finished.tasks if task.key == "mux")
     with farm.record() as (store, files):
         made = {artifact.name: artifact for artifact in store.artifacts.made_by(mux.attempts[0].id)}
-        sidecar = json.loads(next(files.read(made["sidecar"].location)))
+        return json.loads(next(files.read(made["sidecar"].location)))
+
+
+def test_the_video_carries_how_it_was_made(farm, finished):
+    sidecar = sidecar_of(farm, finished)
     assert sidecar["seed"] == 7 and sidecar["strategy"] == "hierarchical"
     assert sidecar["weights"] == finished.job.weights
+
+
+def test_the_sidecar_tells_sampler_guidance_and_options(farm):
+    options = {"eta": 0.5, "cfg": [3], "stg": [1], "layers": [[2, 3]], "schedule": "uniform"}
+    chosen = {"sampler": "ddim", "guidance": "comfyui", "options": options, "steps": 2}
+    finished = farm.succeed(farm.submit(frames=9, width=64, height=64, prompt="a red ball", **chosen))
+    told = sidecar_of(farm, finished)
+    assert (told["sampler"], told["guidance"]) == ("ddim", "comfyui")
+    assert told["options"] == {
+        "sampler": {"eta": 0.5},
+        "guidance": {"cfg": [3], "stg": [1], "layers": [[2, 3]]},
+        "model": {"schedule": "uniform"},
+    }
 
 
 def test_delivered_frames_are_pictures_not_padding(farm, finished, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from farm.handed import Handed, HandedArtifact, HandedTask, Member, fingerprint
 from farm.json_values import Unreadable
 from farm.plan import (
     VERSION,
+    Chosen,
     DecodeTask,
     EncodeTask,
     JobPart,
@@ -100,6 +102,12 @@ def test_a_fingerprint_changes_with_whatever_shapes_the_result():
     others = [
         of("window/1"), of(model="n"), of(weights="v"), of(shared=job_part(seed=8)),
         of(payload=WINDOW.payload() | {"stage": 1}),
+        of(shared=job_part(sampler="ddim")), of(shared=job_part(guidance="comfyui")),
+        *(of(shared=job_part(options=given)) for given in ({"sampler": {"eta": 0.5}}, {"sampler": {"eta": 0.6}},
+                                                           {"guidance": {"eta": 0.5}}, {"model": {"shift": 2}})),
+        *(of(payload=replace(WINDOW, **told).payload()) for told in (
+            {"sampler": Chosen("ddim")}, {"sampler": Chosen("ddim", {"eta": 0.5})}, {"guidance": Chosen("comfyui")},
+            {"guidance": Chosen("comfyui", {"cfg": [3]})}, {"sigmas": (1.0, 0.5, 0.0)})),
     ]  # fmt: skip
     assert len({of(), *others}) == len(others) + 1 and of() == of()
 

@@ -17,6 +17,7 @@ from PIL import Image
 pytest.importorskip("ltx_video", reason="NOT VERIFIED: Lightricks' package isn't installed")
 
 from ltx_video.pipelines import pipeline_ltx_video
+from ltx_video.schedulers.rf import RectifiedFlowScheduler
 
 from farm.inference.arguments import InferenceConfig
 from farm.inference.configs import find_config, published
@@ -48,15 +49,38 @@ class Done(Exception):
     """Raised to leave `infer()` once its latents are there."""
 
 
-class Reference:
-    """Lightricks' `infer()` up to the latents of its only or first pass, on ltx-tiny and on the farm's draws."""
+class NotLoaded:
+    """In place of a model that Lightricks' script would load, and in bfloat16: the tests have them in float32."""
 
-    def __init__(self, lightricks: Lightricks, ltx: Ltx) -> None:
+    @classmethod
+    def from_pretrained(cls, *_: Any, **__: Any) -> NotLoaded:
+        return cls()
+
+    def to(self, *_: Any) -> NotLoaded:
+        return self
+
+
+class Reference:
+    """Lightricks' `infer()` up to the latents of its only or first pass, on ltx-tiny and on the farm's draws.
+
+    The script chooses the scheduler itself, from the config and the checkpoint.
+    """
+
+    def __init__(self, lightricks: Lightricks, ltx: Ltx, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
         self.pipeline, self.vae = lightricks.pipeline, lightricks.vae
         self.pipeline.register_modules(tokenizer=ltx.tokenizer, text_encoder=ltx.text_encoder)
         self.mean_of = lightricks._mean_of
         self.device = torch.device("cpu")
         self.latents: torch.Tensor | None = None
+
+    def made_of(self, *, scheduler: RectifiedFlowScheduler, **_: Any) -> Reference:
+        """Stand in for `LTXVideoPipeline`, whose other parts are there already."""
+        self.pipeline.register_modules(scheduler=scheduler)
+        return self
+
+    def to(self, _: Any) -> Reference:
+        return self
 
     def trim_conditioning_sequence(self, *arguments: int) -> int:
         return self.pipeline.trim_conditioning_sequence(*arguments)
@@ -88,19 +112,27 @@ class Reference:
             mock.patch.object(pipeline_ltx_video, "randn_tensor", draw),
             mock.patch.object(torch, "randn_like", like),
             mock.patch.object(self.vae, "encode", self.mean_of(self.vae.encode)),
-            mock.patch.object(script, "create_ltx_video_pipeline", lambda **_: self),
+            mock.patch.object(script, "LTXVideoPipeline", self.made_of),
+            mock.patch.object(script, "CausalVideoAutoencoder", NotLoaded),
+            mock.patch.object(script, "create_transformer", lambda *_: NotLoaded()),
+            mock.patch.object(script, "T5EncoderModel", NotLoaded),
+            mock.patch.object(script, "T5Tokenizer", NotLoaded),
             mock.patch.object(script, "create_latent_upsampler", lambda *_: None),
             mock.patch.object(script, "LTXMultiScalePipeline", lambda pipeline, **_: pipeline),
-            mock.patch.object(script, "hf_hub_download", lambda **_: "nowhere"),
+            mock.patch.object(script, "hf_hub_download", lambda **_: str(self.checkpoint)),
             pytest.raises(Done),
         ):
-            script.infer(script.InferenceConfig(**asked.model_dump()))
+            given = self.pipeline.scheduler
+            try:
+                script.infer(script.InferenceConfig(**asked.model_dump()))
+            finally:
+                self.pipeline.register_modules(scheduler=given)
         return self.latents
 
 
 @pytest.fixture(scope="module")
-def reference(lightricks: Lightricks, ltx: Ltx) -> Reference:
-    return Reference(lightricks, ltx)
+def reference(lightricks: Lightricks, ltx: Ltx, single_file: Path) -> Reference:
+    return Reference(lightricks, ltx, single_file)
 
 
 def media_of(
@@ -229,6 +261,19 @@ def check(ltx: Ltx, reference: Reference, folder: Path, config: str, **given: An
     asked = InferenceConfig(prompt=PROMPT, pipeline_config=config, output_path=folder, **SIZE, **given)
     ours, theirs = both(ltx, reference, asked, folder)
     assert theirs.std() > 0.1 and (ours - theirs).abs().max() < CLOSE
+
+
+@pytest.mark.parametrize("mode", ["stg_t", "stg_r"])
+def test_blocks_are_perturbed_alike_in_the_modes_that_no_published_config_has(ltx, reference, tmp_path, mode):
+    changed = {"stg_mode": mode, "skip_block_list": [1, 3], "num_inference_steps": 4}
+    check(ltx, reference, tmp_path, config_for_tiny("ltxv-2b-0.9.5", tmp_path, **changed))
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "linear-quadratic", "from_checkpoint"])
+def test_steps_are_those_of_the_configs_sampler(ltx, reference, tmp_path, sampler):
+    unguided = {"guidance_scale": 1, "stg_scale": 0, "num_inference_steps": 4}
+    config = config_for_tiny("ltxv-2b-0.9.5", tmp_path, sampler=sampler, **unguided)
+    check(ltx, reference, tmp_path, config)
 
 
 @pytest.mark.parametrize("frame", [16, pytest.param(12, marks=pytest.mark.long)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 
 pytest.importorskip("ltx_video", reason="NOT VERIFIED: Lightricks' package isn't installed")
 
+from ltx_video.pipelines.pipeline_ltx_video import LTXVideoPipeline
 from ltx_video.schedulers.rf import RectifiedFlowScheduler
 
+from farm.inference.configs import Pass
 from farm.plugins import open_guidance, open_sampler
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
@@ -83,8 +86,9 @@ def test_stochastic_steps_on_the_levels_of_a_distilled_model(ltx: Ltx, lightrick
 
 def test_named_timesteps_are_those_of_the_pipeline(ltx: Ltx, lightricks: Lightricks, words):
     levels = [1.0, 0.9937, 0.9875, 0.9812, 0.9750, 0.9094, 0.7250]
-    theirs, draws = lightricks.latents(words, timesteps=levels, num_inference_steps=None)
-    sigmas = schedule(LtxOptions(timesteps=levels), 40, TOKENS)
+    skips = {"skip_final_inference_steps": 3}  # neither skips a level that is named
+    theirs, draws = lightricks.latents(words, timesteps=levels, num_inference_steps=None, **skips)
+    sigmas = schedule(LtxOptions(timesteps=levels, **skips), 40, TOKENS)
     assert len(sigmas) == 8 and far(ours(ltx, words, draws, sigmas), theirs) < CLOSE
 
 
@@ -120,3 +124,9 @@ def test_a_distilled_checkpoint_allows_the_farms_levels_and_no_others(single_fil
     pipeline.latents(words, num_inference_steps=8)
     with pytest.raises(AssertionError, match="Invalid inference timestep"):
         pipeline.latents(words, num_inference_steps=7)
+
+
+def test_a_pass_has_the_defaults_of_the_pipelines_arguments():
+    theirs = inspect.signature(LTXVideoPipeline.__call__).parameters
+    ours = {name: setting.get_default() for name, setting in Pass.model_fields.items()}
+    assert ours == {name: theirs[name].default for name in ours}

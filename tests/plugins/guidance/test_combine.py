@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from plugins.guidance.by_step import Dialect, Scales, StepGuidance, by_step, entry
 from plugins.guidance.combine import combine, skipped
+from plugins.guidance.planning import ComfyuiOptions, scales_of
+from plugins.guidance.presets import PRESETS
 from plugins.ltx.sigmas import linear_quadratic
 
 COMFYUI_2B = Scales(
@@ -20,10 +22,30 @@ COMFYUI_2B = Scales(
     blocks=((14,),),
     levels=(1.0, 0.9933, 0.985, 0.9767, 0.9008, 0.618),
     star=True,
-    skip_above=0.998,
+    skip_above=0.997,
     dialect=Dialect.COMFYUI,
 )
 """ComfyUI-LTXVideo's preset for 2B models."""
+
+COMFYUI_13B = Scales(
+    cfg=(1, 6, 8, 6, 1, 1),
+    stg=(0, 4, 4, 4, 2, 1),
+    rescale=(1, 0.5, 0.5, 1, 1, 1),
+    blocks=((11, 25, 35, 39), (22, 35, 39), (28,), (28,), (28,), (28,)),
+    levels=(1.0, 0.9933, 0.985, 0.9767, 0.9008, 0.618),
+    star=True,
+    skip_above=0.997,
+    dialect=Dialect.COMFYUI,
+)
+COMFYUI_UPSCALE = Scales((1,), (1,), (1,), ((42,),), star=True, skip_above=0.997, dialect=Dialect.COMFYUI)
+PUBLISHED = {
+    "13b-dynamic": COMFYUI_13B,
+    "13b-balanced": replace(COMFYUI_13B, blocks=((12,), (12,), (5,), (5,), (28,), (29,)), skip_above=0.998),
+    "13b-upscale": COMFYUI_UPSCALE,
+    "13b-distilled": replace(COMFYUI_UPSCALE, stg=(0,)),
+    "2b": COMFYUI_2B,
+}
+"""As presets/stg_advanced_presets.json has them. A list of equal entries is one entry here."""
 
 
 def answers() -> dict[str, torch.Tensor]:
@@ -48,6 +70,21 @@ def test_an_entry_is_the_first_at_or_below_a_level_or_the_smallest_at_or_above_i
     assert all(one < level for one in levels[above + 1 :])
 
 
+def at_each_level(scales: Scales) -> Scales:
+    """The same settings with an entry for each level, where one is for all."""
+    names = ("cfg", "stg", "rescale", "blocks")
+    given = {name: getattr(scales, name) for name in names}
+    count = len(scales.levels) or 1
+    return replace(scales, **{name: one * count if len(one) == 1 else one for name, one in given.items()})
+
+
+def test_presets_have_the_values_that_were_published():
+    found = {name: scales_of(ComfyuiOptions(preset=name), 7.0) for name in PRESETS}
+    assert {name: at_each_level(one) for name, one in found.items()} == {
+        name: at_each_level(one) for name, one in PUBLISHED.items()
+    }
+
+
 def test_the_same_lists_mean_something_else_in_each_dialect():
     sigmas = linear_quadratic(8)
     theirs = by_step(COMFYUI_2B, sigmas)
@@ -65,6 +102,21 @@ def test_without_statistics_guiding_estimates_is_guiding_velocities(cfg):
     noisy = answers()["sigma"][0, :, 0] > 0
     assert torch.allclose(velocities[:, noisy], estimates[:, noisy], atol=1e-5)
     assert not estimates[:, ~noisy].any()
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@given(share=st.floats(-20.0, 20.0).filter(lambda share: abs(share) > 0.05), cfg=st.floats(1.01, 20.0))
+def test_with_star_a_negative_answer_that_is_a_share_of_the_prompts_changes_nothing(dialect, share, cfg):
+    drawn = answers()
+    drawn["sigma"] = drawn["sigma"].clamp(min=0.3)
+    shifted = drawn["tokens"] if dialect is Dialect.COMFYUI else 0.0  # ComfyUI guides tokens - sigma·velocity
+    scale = drawn["sigma"] if dialect is Dialect.COMFYUI else 1.0
+    drawn["negative"] = (shifted - share * (shifted - scale * drawn["prompt"])) / scale
+    drawn["perturbed"] = None
+    step = StepGuidance(cfg, 0.0, 0.0, ())
+    assert torch.allclose(combine(step, **drawn, star=True, dialect=dialect), drawn["prompt"], atol=1e-3)
+    plain = combine(step, **drawn, star=False, dialect=dialect)
+    assert (cfg - 1) * abs(share - 1) < 0.05 or not torch.allclose(plain, drawn["prompt"], atol=1e-3)
 
 
 @pytest.mark.parametrize("dialect", Dialect)

@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from farm.plan import LATENTS
 from farm.planning import from_sigma
+from farm.plugins import open_guidance
+from farm.rendering import DeviceInfo
+from farm.sampling import Asking, Guidance, Question
 from plugins.ltx.conditioning import Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser, State
+from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
+from plugins.ltx.rendering import LtxModel
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode
 from tests.parity.placing import at_frame
+from tests.plugins.ltx.local_plans import latents_made
+from tests.scheduler.plans import plan_of
 from training.ltx_tiny.parts import MAX_TOKENS
 
 SHAPE = (32, 5, 2, 3)
@@ -206,3 +214,76 @@ def test_a_schedule_can_begin_anywhere():
             from_sigma(sigmas, start)
     with pytest.raises(ValueError, match="steps"):
         linear_quadratic(0)
+
+
+class Unguided:
+    """What the model says to the prompt."""
+
+    def velocity(self, asking: Asking) -> torch.Tensor:
+        return asking.answers([Question()])[0].float()
+
+
+class Seen:
+    """A guidance that keeps its velocities."""
+
+    def __init__(self, guidance: Guidance) -> None:
+        self.guidance, self.velocities = guidance, []
+
+    def velocity(self, asking: Asking) -> torch.Tensor:
+        self.velocities.append(self.guidance.velocity(asking))
+        return self.velocities[-1]
+
+
+def velocities(ltx, prompt, guidance: Guidance) -> torch.Tensor:
+    seen = Seen(guidance)
+    embeds, mask = encode_prompt(ltx, ["worst quality"])
+    denoiser(ltx, prompt, guidance=seen, negative=(embeds[0], mask[0])).run()
+    return torch.stack(seen.velocities)
+
+
+def opened(name: str, scale: float = 1.0, **options: object) -> Guidance:
+    return open_guidance(name, options, scale, linear_quadratic(4))
+
+
+def test_guidance_that_is_off_gives_the_models_own_answer_to_the_bit(ltx, prompt):
+    off = {"stg_scale": 0, "rescaling_scale": 0.7, "skip_block_list": [1, 3], "cfg_star_rescale": True}
+    own = velocities(ltx, prompt, Unguided())
+    assert torch.equal(velocities(ltx, prompt, opened("lightricks", **off)), own)
+    assert not torch.equal(velocities(ltx, prompt, opened("lightricks", 1.5, **off)), own)
+
+
+def test_guidance_away_from_no_perturbed_blocks_is_cfg(ltx, prompt):
+    cfg = velocities(ltx, prompt, opened("lightricks", 3.0))
+    none, some = (opened("lightricks", 3.0, stg_scale=2, skip_block_list=blocks) for blocks in ([], [1]))
+    assert torch.equal(velocities(ltx, prompt, none), cfg)
+    assert not torch.equal(velocities(ltx, prompt, some), cfg)
+
+
+def test_both_dialects_guide_alike_without_rescaling_and_star(ltx, prompt):
+    ours = velocities(ltx, prompt, opened("lightricks", 3.0, stg_scale=1.5, skip_block_list=[1, 3]))
+    same = {"cfg": [3], "stg": [1.5], "layers": [[1, 3]]}
+    assert (velocities(ltx, prompt, opened("comfyui", **same)) - ours).abs().max() < 1e-4
+    rescaled = velocities(ltx, prompt, opened("comfyui", **same, rescale=[1]))
+    assert (rescaled - ours).abs().max() > 1e-2, "the comparison can fail"
+
+
+def test_a_preset_of_comfyui_renders_in_the_passes_that_were_planned(ltx, tmp_path):
+    """13b-dynamic, its layers moved to blocks that ltx-tiny has."""
+    layers = [[0, 1, 2], [1, 2], [3], [3], [4], [5]]
+    fields = {"frames": 17, "width": 64, "height": 64, "steps": 8, "prompt": "a red ball", "media": ()}
+    options = {"preset": "13b-dynamic", "layers": layers}
+    plan = plan_of(**fields, strategy="autoregressive", guidance="comfyui", options=options)
+    passes = []
+    counting = ltx.transformer.register_forward_pre_hook(
+        lambda _, __, given: passes.append(len(given["hidden_states"])), with_kwargs=True
+    )
+    try:
+        made = latents_made(LtxModel(ltx, DeviceInfo("cpu", 0, 2, 0)), plan, tmp_path)
+    finally:
+        counting.remove()
+    (window,) = (task for task in plan.tasks if task.kind == "window")
+    # At levels 1, .994, .9875, .981, .975, .909, .725 and .422; the preset asks nothing above .997.
+    planned = sum([0, 1, 3, 3, 3, 3, 2, 2])
+    assert (sum(passes), window.passes, window.steps) == (planned, planned, 8)
+    latents = load_latents(made.files["window/0", LATENTS], window.start, window.stop)
+    assert latents.isfinite().all() and latents.std() > 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from farm.plan import FIRST_VERSION, VERSION, JobPart, JoinTask, WindowTask
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec
+from farm.timeline import latents_for
 from plugins.ltx.options import DISTILLED
 from plugins.ltx.planning import NEGATIVE_PROMPT
+from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import OFFERS, plan_of
 
 DEV_13B: dict[str, Any] = {
@@ -23,9 +26,24 @@ DEV_13B: dict[str, Any] = {
 }
 FIRST_PASS = DEV_13B | {"skip_final_inference_steps": 3}
 """The first pass of ltxv-13b-0.9.8-dev."""
+SECOND_PASS: dict[str, Any] = {
+    "skip_initial_inference_steps": 17,
+    "guidance_timesteps": [1.0],
+    "guidance_scale": [1],
+    "stg_scale": [1],
+    "rescaling_scale": [1],
+    "skip_block_list": [27],
+    "cfg_star_rescale": True,
+}
+"""Its second pass."""
 
 ONE_WINDOW = {"frames": 97, "strategy": "autoregressive", "media": (), "prompt": "a red ball"}
 LARGE = ONE_WINDOW | {"model": "ltx-13b-0.9.7-dev", "steps": 30}
+
+
+def reworked(strength: float) -> dict[str, Any]:
+    """Fields of a job that reworks a whole clip."""
+    return ONE_WINDOW | {"media": (PreparedMedia("a", 0, 97, strength),)}
 
 
 def windows(plan):
@@ -41,6 +59,13 @@ def test_a_pass_of_the_13b_model_takes_the_passes_that_lightricks_counts():
     assert (window.steps, window.passes) == (27, 62)
     (plain,) = windows(plan_of(**LARGE, guidance_scale=1))
     assert window.flops / plain.flops == pytest.approx(62 / 30)
+
+
+def test_the_second_pass_of_the_13b_model_over_a_video_takes_26_passes_in_13_steps():
+    (window,) = windows(
+        plan_of(**reworked(0.01) | {"model": "ltx-13b-0.9.7-dev", "steps": 30}, options=SECOND_PASS)
+    )
+    assert (window.steps, window.passes) == (13, 26)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +97,17 @@ def test_windows_are_told_what_was_chosen_and_older_renderers_refuse_it():
     assert job.options == {"sampler": {"eta": 0.5}, "guidance": task.guidance.options}
 
 
+def test_of_noise_levels_that_are_named_none_is_skipped():
+    """As in Lightricks' pipeline."""
+    skips = {"skip_initial_inference_steps": 1, "skip_final_inference_steps": 9}
+    assert told(plan_of(**ONE_WINDOW, options={"timesteps": [1, 0.9, 0.5], **skips})).sigmas == (
+        1,
+        0.9,
+        0.5,
+        0,
+    )
+
+
 def test_a_job_without_options_is_planned_as_older_renderers_know_it():
     plan = plan_of(**ONE_WINDOW)
     task = told(plan)
@@ -90,6 +126,38 @@ def test_a_distilled_model_stays_on_its_own_levels(name, strategy):
             assert heal.sigmas == (*DISTILLED[5:], 0.0), "it begins at .9094, as Lightricks' second pass does"
 
 
+@pytest.mark.parametrize("name", [name for name, model in OFFERS.models.items() if model.grid])
+@pytest.mark.parametrize(
+    ("strength", "levels"), [(0.3, (0.725, 0.421875)), (0.6, (0.421875,)), (0.99, (0.421875,))]
+)
+def test_a_distilled_model_reworks_a_video_from_the_nearest_of_its_own_levels(name, strength, levels):
+    assert told(plan_of(**reworked(strength), model=name)).sigmas == pytest.approx((*levels, 0.0))
+
+
+def test_a_distilled_model_refines_on_those_of_its_own_levels_that_the_job_names():
+    """The levels of ltxv-13b-0.9.8-distilled's first pass, which ends at .725."""
+    levels = [1.0, 0.9937, 0.9875, 0.9812, 0.9750, 0.9094, 0.7250]
+    plan = plan_of(
+        model="ltx-13b-0.9.8-distilled", media=(), prompt="a red ball", options={"timesteps": levels}
+    )
+    drawn = [task for task in plan.tasks if task.kind is TaskKind.STORYBOARD]
+    assert drawn and {WindowTask.of(task.payload).sigmas for task in drawn} == {(*levels, 0.0)}
+    assert len(windows(plan)) > 1
+    for task in windows(plan):
+        assert WindowTask.of(task.payload).sigmas == pytest.approx((0.909375, 0.725, 0.0))
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 160), (768, 512)])
+def test_the_schedule_sd3_is_moved_by_the_tokens_of_a_window(width, height):
+    """As in Lightricks' rf.py: `get_normal_shift`, `time_shift` and `stretch_shifts_to_terminal`."""
+    steps, tokens = 8, latents_for(97) * (width // 32) * (height // 32)
+    moved = math.exp((2.05 - 0.95) / (4096 - 1024) * (tokens - 1024) + 0.95)
+    shifted = [moved / (moved + 1 / (1 - number / steps) - 1) for number in range(steps)]
+    stretched = [1 - (1 - level) * (1 - 0.1) / (1 - shifted[-1]) for level in shifted]
+    found = told(plan_of(**ONE_WINDOW, width=width, height=height, steps=steps, options={"schedule": "sd3"}))
+    assert found.sigmas == pytest.approx((*stretched, 0.0), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
@@ -100,7 +168,8 @@ def test_a_distilled_model_stays_on_its_own_levels(name, strategy):
         ({"options": {"stg_mode": "attention_skp"}}, "options.stg_mode", "'attention_skip'"),
         ({"options": {"timesteps": [0.5, 0.7]}}, "options.timesteps", "each noise level must be lower than the one before, got 0.5, 0.7"),
         ({"options": {"timesteps": [0.9, 0.5]}}, "options", "timesteps makes the schedule begin at noise level 0.9; it must begin at 1"),
-        ({"options": {"model.skip_initial_inference_steps": 3}}, "options", "this job has no video to rework"),
+        ({"options": {"model.skip_initial_inference_steps": 3}}, "options", "model.skip_initial_inference_steps makes the schedule begin at noise level 0.9812; it must begin at 1, because this job has no video to rework"),
+        ({"options": {"skip_initial_inference_steps": 1, "timesteps": [0.9, 0.5]}}, "options", "timesteps makes the schedule begin at noise level 0.9;"),
         ({"options": {"skip_final_inference_steps": 8}}, "options.skip_final_inference_steps", "at least one of the 8"),
         ({"options": {"stg_scale": [1, 2]}}, "options.stg_scale", "must be one value for all steps (`guidance_timesteps` is empty), got 2 values"),
         ({"options": {"stg_scale": 1, "skip_block_list": [6]}}, "options.skip_block_list", "from 0 to 5 (ltx-tiny"),
@@ -203,6 +272,14 @@ def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
         (
             {"model": "ltx-13b-0.9.8-distilled", "guidance_scale": 3},
             "guidance: ltx-13b-0.9.8-distilled is distilled to render without guidance",
+        ),
+        (
+            {"options": {"skip_initial_inference_steps": 1, "timesteps": [1, 0.5]}},
+            "skip_initial_inference_steps: has no effect, because timesteps names the noise levels",
+        ),
+        (
+            {"options": {"skip_final_inference_steps": 1, "timesteps": [1, 0.5]}},
+            "skip_final_inference_steps: has no effect, because timesteps names the noise levels",
         ),
         ({"options": {"padding": "grey"}}, "padding: has no effect, because no media is given"),
         ({"options": {"sampler.eta": 0.5}}, "sampler.eta: has no effect with sampler euler"),
