@@ -43,7 +43,7 @@ def stochastic(move: Move) -> tuple[Tensor, History]:
     if move.last:
         return euler(move)
     moved = (1.0 - move.target) * move.clean + move.target * move.noise()
-    return torch.where(move.sigma > 0, moved, move.tokens), {}
+    return torch.where(move.target < move.sigma, moved, move.tokens), {}
 
 
 def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, History]:
@@ -65,7 +65,7 @@ def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, His
     scale = (1.0 - move.target) / (1.0 - down).clamp(min=_TINY)
     fresh = (move.target**2 - (down * scale) ** 2).clamp(min=0).sqrt()
     moved = scale * lower + s_noise * fresh * move.noise()
-    return torch.where(move.sigma > 0, moved, move.tokens), {}
+    return torch.where(move.target < move.sigma, moved, move.tokens), {}
 
 
 def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
@@ -87,7 +87,7 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
         fresh = eta * move.target * (1.0 - kept.clamp(max=1.0) ** 2).sqrt()
         old = (move.target**2 - fresh**2).clamp(min=0).sqrt()
         moved = (1.0 - move.target) * clean + old * noise + fresh * move.noise()
-    return torch.where(move.sigma > 0, moved, move.tokens), {}
+    return torch.where(move.target < move.sigma, moved, move.tokens), {}
 
 
 def dpmpp_2m(move: Move) -> tuple[Tensor, History]:

@@ -24,6 +24,7 @@ from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.vae import decode_chunks, normalised
+from plugins.samplers import steps as samplers
 from tests.parity import single_file
 from tests.parity.lightricks import Lightricks, Words, grid
 from tests.parity.placing import at_frame
@@ -152,6 +153,7 @@ def by_both(
     shaken: float = 0.0,
     frames: int = 49,
     guided: dict[str, Any] | None = None,
+    stochastic: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The latents that we make, and those that Lightricks' pipeline makes. `guided` are the guidance's options."""
     clips = [(pixels_of(count, 7 + place), at, strength) for place, (count, at, strength) in enumerate(media)]
@@ -162,6 +164,7 @@ def by_both(
         conditioning_items=[ConditioningItem(*clip) for clip in clips] or None,
         image_cond_noise_scale=shaken,
         **(guided or {}),
+        stochastic_sampling=stochastic,
     )
     conditions: list[Condition] = []
     drawn = 1
@@ -179,6 +182,8 @@ def by_both(
         noise=grid(draws.made[0], HEIGHT, WIDTH),
         sigmas=sigmas,
         fps=FPS,
+        sampler=samplers.stochastic if stochastic else samplers.euler,
+        fresh=lambda step: grid(draws.steps[step], HEIGHT, WIDTH),
         conditions=conditions,
         cond_noise_scale=shaken,
         cond_noise=(lambda step: grid(draws.made[drawn + step], HEIGHT, WIDTH)) if shaken else None,
@@ -217,6 +222,14 @@ def test_weaker_media_agree_where_lightricks_schedule_reaches_them(ltx, lightric
     """In few steps theirs leaves such latents noisy, and ours doesn't: of 40 the last is at .094."""
     ours, theirs = by_both(ltx, lightricks, words, media, steps=40, frames=49 if media[0][1] else 17)
     assert far(ours, theirs) < CLOSE
+
+
+@pytest.mark.parametrize("media", [[(1, 0, 0.5)], [(17, 24, 0.8)]], ids=["image@0", "clip@24"])
+def test_under_stochastic_steps_weaker_media_wait_for_the_schedule(ltx, lightricks, media):
+    """Fresh noise in each step must not reach a token before the schedule has come down to its level."""
+    frames = 49 if media[0][1] else 17
+    ours, theirs = by_both(ltx, lightricks, Words.drawn(1), media, steps=40, frames=frames, stochastic=True)
+    assert far(ours, theirs) < 1e-4 and theirs.std() > 0.1
 
 
 def test_held_latents_are_shaken_by_the_same_noise(ltx, lightricks, words):

@@ -30,9 +30,16 @@ OFFERS = catalogue(planning_plugins())
 
 
 class Farm:
-    """Does the tasks of one job, two windows over a storyboard; any of them can be stopped and gone on with."""
+    """Does the tasks of one job of two windows; any of them can be stopped and gone on with."""
 
-    def __init__(self, folder: Path, precision: str = "fp32", steps: int = 9, **fields: Any):
+    def __init__(
+        self,
+        folder: Path,
+        precision: str = "fp32",
+        steps: int = 9,
+        strategy: str = "hierarchical",
+        **fields: Any,
+    ):
         self.folder, self.precision = folder, precision
         spec = {
             "frames": frames_of(LATENTS), "width": SIZE[0], "height": SIZE[1], "fps": 24, "prompt": "a red ball",
@@ -41,7 +48,7 @@ class Farm:
         self.plan = make_plan(
             parse_spec(spec), sampler=OFFERS.samplers[fields.get("sampler", "euler")],
             guidance=OFFERS.guidances["lightricks"], model=replace(OFFERS.models["ltx-tiny"], max_window=33), weights="w",
-            strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
+            strategy=OFFERS.strategies[strategy], output=OFFERS.outputs["mp4"],
         )  # fmt: skip
         self.model = self.another_device()
         self.job = LocalJob(self.plan.shared, folder, by_model(self.model))
@@ -154,6 +161,23 @@ def test_whatever_the_sampler_a_stopped_window_ends_with_the_same_latents(tmp_pa
     for at in (1, 3):
         latents, steps, _ = farm.gone_on_with(task, farm.stopped(task, at), other)
         assert steps[0] == (at, 5) and torch.equal(latents, whole)
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "stochastic"])
+def test_a_stopped_window_whose_tail_waits_ends_with_the_same_latents(tmp_path, sampler):
+    """Each token has its own past: the tail, at .5, waits until the third step, and the sink never moves."""
+    fields = {"sampler": sampler, "guidance_scale": 1.0, "options": {"schedule": "uniform"}}
+    farm = Farm(tmp_path, steps=4, strategy="autoregressive", **fields)
+    farm.do(farm.task("window"))
+    task = farm.task("window", 1)
+    assert task.payload["tail"]["strength"] == 0.5 and min(task.payload["sigmas"][:2]) > 0.5
+    whole, other = farm.do(task), farm.another_device()
+    for at in (1, 2):
+        state = farm.stopped(task, at)
+        if sampler == "dpmpp_2m":
+            assert load_file(state)["history.span"].unique().numel() == 2, "some tokens have no past"
+        latents, steps, _ = farm.gone_on_with(task, state, other)
+        assert steps[0] == (at, 4) and torch.equal(latents, whole)
 
 
 def test_stopped_again_and_again_it_ends_with_the_same_latents(farm, undisturbed):

@@ -13,7 +13,9 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    LTXEulerAncestralRFScheduler,
 )
+from diffusers.schedulers import scheduling_ltx_euler_ancestral_rf
 from torch import Tensor
 
 from farm.sampling import History, Move
@@ -106,8 +108,10 @@ def test_heun_is_the_scheduler_of_diffusers():
     assert float((run(steps.heun, sigmas, START.float()) - theirs).abs().max()) < 1e-5
 
 
-def test_dpmpp_2m_is_the_scheduler_of_diffusers():
-    sigmas = [0.98, 0.9, 0.75, 0.6, 0.4, 0.25, 0.1, 0.0]
+@pytest.mark.parametrize("first", [0.98, 1.0])
+def test_dpmpp_2m_is_the_scheduler_of_diffusers(first):
+    """At 1 the log-SNR is infinite, and with it the span that the second step finds in the history."""
+    sigmas = [first, 0.9, 0.75, 0.6, 0.4, 0.25, 0.1, 0.0]
     scheduler = DPMSolverMultistepScheduler(
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
@@ -119,15 +123,31 @@ def test_dpmpp_2m_is_the_scheduler_of_diffusers():
     scheduler.set_timesteps(len(sigmas) - 1)
     scheduler.sigmas = torch.tensor(sigmas, dtype=torch.float64)
     scheduler.timesteps = scheduler.sigmas[:-1] * 1000
-    theirs = exact(0.98)
+    theirs = exact(first)
     for sigma, time in zip(sigmas, scheduler.timesteps):
         answer = velocity(theirs, torch.tensor(sigma, dtype=torch.float64))
         theirs = scheduler.step(answer, time, theirs, return_dict=False)[0]
-    assert float((run(steps.dpmpp_2m, sigmas, exact(0.98)) - theirs).abs().max()) < 1e-6
+    assert float((run(steps.dpmpp_2m, sigmas, exact(first)) - theirs).abs().max()) < 1e-6
 
 
 def drawn(step: int) -> Tensor:
     return torch.randn(START.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+
+
+@pytest.mark.parametrize(("eta", "s_noise"), [(1.0, 1.0), (0.5, 1.0), (0.7, 1.3)])
+def test_euler_ancestral_is_the_scheduler_of_diffusers(monkeypatch, eta, s_noise):
+    scheduler = LTXEulerAncestralRFScheduler(eta=eta, s_noise=s_noise)
+    sigmas = linear_quadratic(8)
+    scheduler.set_timesteps(sigmas=sigmas)
+    theirs = START.float()
+    for step, (sigma, time) in enumerate(zip(scheduler.sigmas[:-1], scheduler.timesteps)):
+        monkeypatch.setattr(
+            scheduling_ltx_euler_ancestral_rf, "randn_tensor", lambda *_, at=step, **__: drawn(at).float()
+        )
+        theirs = scheduler.step(velocity(theirs, sigma), time, theirs, return_dict=False)[0]
+    ancestral = partial(steps.euler_ancestral, eta=eta, s_noise=s_noise)
+    ours = run(ancestral, sigmas, START.float(), lambda step: drawn(step).float())
+    assert float((ours - theirs).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -173,16 +193,16 @@ def test_samplers_that_draw_noise_keep_the_distribution(sampler):
 )
 def test_a_token_is_moved_by_its_own_levels_alone(sampler):
     """Held tokens stay to the bit, waiting ones begin when the schedule comes down to them, and nobody is disturbed."""
-    sigmas, own = [0.9, 0.7, 0.4, 0.2, 0.0], torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    sigmas, own = [0.9, 0.7, 0.4, 0.2, 0.0], torch.tensor([1.0, 0.0, 0.6, 1.0], dtype=torch.float64)
+    levels = torch.tensor(sigmas, dtype=torch.float64)[:, None, None, None]
 
-    def all_at_once(tokens: Tensor, held: Tensor) -> Tensor:
-        history: History = {}
+    def all_at_once(held: Tensor) -> list[Tensor]:
+        """All tokens from START after each step; `held`: the level that each stands at before the first."""
+        tokens, history, path = START, {}, []
         for number, (sigma, following) in enumerate(pairwise(sigmas)):
-            at = torch.minimum(torch.tensor(sigma, dtype=torch.float64), held)[None, :, None]
-            lower = [torch.where(torch.tensor(level) < at - 1e-6, level, 0.0) for level in sigmas]
-            below = torch.stack(lower).max(dim=0).values.double()
-            due = sigma - 1e-6 < held[None, :, None]
-            target = torch.where(due, below, at)
+            at = torch.minimum(levels[number], held[None, :, None])
+            below = (levels * (levels < at - 1e-6)).max(dim=0).values
+            target = torch.where(sigma - 1e-6 < held[None, :, None], below, at)
             move = Move(
                 tokens=tokens,
                 sigma=at,
@@ -194,11 +214,14 @@ def test_a_token_is_moved_by_its_own_levels_alone(sampler):
                 history=history,
             )
             tokens, history = sampler(move)
-        return tokens
+            path.append(tokens)
+        return path
 
-    mixed = all_at_once(START, own)
-    assert torch.equal(mixed[:, 1], START[:, 1])
-    alone = all_at_once(START, torch.ones(4, dtype=torch.float64))
-    assert torch.allclose(mixed[:, [0, 3]], alone[:, [0, 3]], atol=1e-12)
-    # The third token stands at .5: it waits at .9 and .7, and goes .5 -> .2 -> 0 from its own level.
-    assert not torch.equal(mixed[:, 2], START[:, 2])
+    mixed = all_at_once(own)
+    assert all(torch.equal(tokens[:, 1], START[:, 1]) for tokens in mixed)
+    alone = all_at_once(torch.ones(4, dtype=torch.float64))[-1]
+    assert torch.allclose(mixed[-1][:, [0, 3]], alone[:, [0, 3]], rtol=0, atol=1e-12)
+    # The third token stands at .6. It waits in the steps from .9 and .7, and then counts as at .4, as the others are.
+    assert all(torch.equal(tokens[:, 2], START[:, 2]) for tokens in mixed[:2])
+    later = run(sampler, [0.4, 0.2, 0.0], START, lambda step: drawn(step + 2))
+    assert torch.allclose(mixed[-1][:, 2], later[:, 2], rtol=0, atol=1e-12)
