@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from age_history import NODES, node_name
@@ -16,6 +17,7 @@ from age_history import NODES, node_name
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
+from farm.plugins import catalogue, planning_plugins
 from farm.policy.retention import Keeping
 from farm.records import JobRecord
 from farm.states import JobState
@@ -35,7 +37,7 @@ KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
 """Ended jobs keep everything: collectors look and find nothing to do."""
 
 ABSENT: Any = None
-"""What the timed calls do not look at: who calls, the intake and the farm's keys."""
+"""What the timed calls do not look at: who calls and the farm's keys."""
 
 FULL_PAGE = "list a full page"
 """A path on which an old farm shows more jobs than a new one has."""
@@ -70,8 +72,9 @@ class Farm:
         terms = NodeTerms(
             lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=3600.0, servers=lambda: ((), ())
         )
+        knows_plugins: Any = SimpleNamespace(catalogue=catalogue(planning_plugins()))
         fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
-        self.jobs = JobService(store, ABSENT, changes, _nothing, self.sessions.stop, fits)
+        self.jobs = JobService(store, knows_plugins, changes, _nothing, self.sessions.stop, fits)
         self.tasks = TaskService(store, self.files, self.sessions, changes, _nothing)
         self.nodes = NodeService(store, self.files, ABSENT, self.sessions, changes, terms, _nothing)
         for number in range(NODES):

@@ -81,7 +81,7 @@ def listed(options: type[Options]) -> list[Option]:
     return [
         Option(
             name,
-            _accepted(schema["properties"][name], defined),
+            accepted(schema["properties"][name], defined),
             as_json(field.get_default(call_default_factory=True)),
             field.description or "",
         )
@@ -171,17 +171,17 @@ def settle(
     names: dict[tuple[str, str], str] = {}
     ignored = []
     for key, value in given.items():
-        takers = _takers(key, chosen)
-        if len(takers) > 1:
+        found = takers(key, chosen)
+        if len(found) > 1:
             raise InvalidSpec(
                 f"options.{key}",
                 "several plugins of this job have this option; to choose one, write "
-                f"{' or '.join(f'{kind}.{name}' for kind, name in takers)}",
+                f"{' or '.join(f'{kind}.{name}' for kind, name in found)}",
             )
-        if not takers:
+        if not found:
             ignored.append(_ignored(key, chosen, offers))
             continue
-        (kind, name) = takers[0]
+        (kind, name) = found[0]
         if (kind, name) in names:
             raise InvalidSpec(
                 f"options.{key}", f"the option is also given as {names[kind, name]}; give it only once"
@@ -199,8 +199,16 @@ def changed(options: Options) -> dict[str, Any]:
     return options.model_dump(mode="json", exclude_defaults=True)
 
 
-def _takers(key: str, chosen: Mapping[str, Offer]) -> list[tuple[str, str]]:
-    """Return the kinds of the job's plugins that know the option `key`, each with the option's bare name."""
+def takers(key: str, chosen: Mapping[str, Offer]) -> list[tuple[str, str]]:
+    """Return which of a job's plugins know an option.
+
+    Args:
+        key: The option's name, alone or after a kind and a dot.
+        chosen: The job's plugins, by kind.
+
+    Returns:
+        The kind of each such plugin, with the option's bare name.
+    """
     kind, dot, name = key.partition(".")
     if dot:
         return [(kind, name)] if kind in chosen and name in options_of(chosen[kind]).model_fields else []
@@ -237,8 +245,8 @@ def _checked(
         problem = worded(first)
         if first["type"] in _SHAPES and place and not deeper:
             schema = options.model_json_schema()
-            accepted = _accepted(schema["properties"][place[0]], schema.get("$defs", {}))
-            problem = f"must be {accepted}, got {shown(json.dumps(as_json(given[place[0]])), 60)}"
+            must = accepted(schema["properties"][place[0]], schema.get("$defs", {}))
+            problem = f"must be {must}, got {shown(json.dumps(as_json(given[place[0]])), 60)}"
         raise InvalidSpec(".".join(["options", field, *deeper]), problem) from None
 
 
@@ -255,12 +263,18 @@ def _clearest(error: ValidationError) -> Mapping[str, Any]:
     )
 
 
-def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_it: bool = False) -> str:
-    """Return in words what a JSON schema accepts; `several_of_it`: in words that follow "a list of"."""
+def accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_it: bool = False) -> str:
+    """Return in words what a JSON schema accepts, such as "a whole number from 1 to 200".
+
+    Args:
+        schema: The schema.
+        defined: The schemas to which `schema` refers, by name.
+        several_of_it: Return words that follow "a list of".
+    """
     if reference := schema.get("$ref"):
-        return _accepted(defined[reference.rpartition("/")[2]], defined, several_of_it)
+        return accepted(defined[reference.rpartition("/")[2]], defined, several_of_it)
     if branches := schema.get("anyOf"):
-        words = [_accepted(one, defined) for one in branches]
+        words = [accepted(one, defined) for one in branches]
         # One after a list would else seem to be one of its members.
         return ", or ".join(dict.fromkeys(word for word in words if word))
     if "enum" in schema:
@@ -269,7 +283,7 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_
         return str(schema["const"])
     kind = schema.get("type")
     if kind == "array":
-        of = _accepted(schema.get("items", {}), defined, several_of_it=True)
+        of = accepted(schema.get("items", {}), defined, several_of_it=True)
         return " of ".join(["lists" if several_of_it else "a list", *([of] if of else [])])
     if kind == "null":
         return ""
@@ -286,12 +300,16 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_
 
 def _bounds(schema: Mapping[str, Any]) -> Sequence[str]:
     if "minimum" in schema and "maximum" in schema:
-        return [f"from {schema['minimum']:g} to {schema['maximum']:g}"]
+        return [f"from {_plain(schema['minimum'])} to {_plain(schema['maximum'])}"]
     words = {
         "minimum": "at least",
         "exclusiveMinimum": "above",
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    said = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    said = [f"{word} {_plain(schema[key])}" for key, word in words.items() if key in schema]
     return [" and ".join(said)] if said else []
+
+
+def _plain(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"

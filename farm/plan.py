@@ -613,6 +613,34 @@ def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
     ]
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """How a task denoises: with which noise levels, guidance and sampler.
+
+    Attributes:
+        sigmas: The noise levels, falling to 0.
+        guidance_scale: The scale of classifier-free guidance; 1 turns it off.
+        sampler: The sampler and its options; None: Euler.
+        guidance: The guidance and its options; None: only classifier-free guidance.
+    """
+
+    sigmas: tuple[float, ...]
+    guidance_scale: float
+    sampler: Chosen | None
+    guidance: Chosen | None
+
+
+def denoised(payload: Payload) -> Denoised | None:
+    """Return how a task denoises; None for a task that doesn't denoise. A join that heals a seam doesn't count."""
+    told = _fields(payload)
+    if "sigmas" not in told:
+        return None
+    sampler, guidance = (
+        Chosen(**one) if (one := told.get(name)) else None for name in ("sampler", "guidance")
+    )
+    return Denoised(tuple(told["sigmas"]), told["guidance_scale"], sampler, guidance)
+
+
 def size_of(payload: Payload) -> tuple[int, int] | None:
     """Return the width and height in pixels at which a task denoises; None for a task that doesn't denoise."""
     told = _fields(payload)

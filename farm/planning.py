@@ -126,7 +126,7 @@ class ModelFacts:
         sampler: The name of the sampler that jobs get if they name none.
         ignores: Names of the model's options that have no effect on this model.
         notes: `notes(options, given)` returns a sentence for each option in `given` that has no effect with the values of
-            the other options. None: there are none.
+            the other options, and what the options themselves say of the job. None: there are none.
         negative_prompt: The negative prompt that jobs get if they give none and their guidance uses one.
     """
 

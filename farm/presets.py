@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from farm.nearest import did_you_mean
 from farm.options import Offer, options_of
@@ -22,6 +22,9 @@ PresetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 class Preset(Settings):
     """A named set of fields for jobs. A field that the preset doesn't give comes from the job or the defaults."""
+
+    # Settings may else be texts, as in the environment. A preset comes from TOML alone, where true is no number.
+    model_config = ConfigDict(strict=True)
 
     description: str = Field("", max_length=400, description="What the preset is for, for people.")
     steps: int | None = Field(None, ge=1, le=200, description="Denoising steps. Not given: the model's.")

@@ -49,3 +49,18 @@ class Strict(yaml.constructor.BaseConstructor):
                 )
             before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
         return super().construct_mapping(node, deep)
+
+
+class PlainValues(Strict, yaml.SafeLoader):
+    """A loader of plain values that refuses a key that comes twice, and a text that a '#' cuts."""
+
+    within = "part of the file"
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return what is wrong with a text that isn't YAML, after the line if it is known: "line 7: …"."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1} ({error.character:#x}) can't be used in YAML; remove it"
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark else ""
+    return where + shown(getattr(error, "problem", None) or error)

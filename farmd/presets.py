@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from farm.nearest import did_you_mean
-from farm.options import Offer, settle
+from farm.options import Offer, settle, takers
+from farm.planning import ModelFacts, Strategy
 from farm.plugins import Catalogue
 from farm.presets import BUILT_IN, Preset, chosen, filled, suited
+from farm.sampling import GuidanceFacts, SamplerFacts
 from farm.settings import InvalidConfig
 from farm.spec import InvalidSpec, JobSpec
+from farm.timeline import padded, tokens_of
+from scheduler.planning.denoising import Denoising
+
+_WINDOW, _SIZE = JobSpec.model_fields["window_latents"].default, (1024, 576)
+"""A window's latents, and width and height in pixels, of the job with which a preset is checked if it has no size."""
 
 
 class Presets:
@@ -22,7 +30,8 @@ class Presets:
         catalogue: The models, samplers and guidances that plugins provide.
 
     Raises:
-        InvalidConfig: A preset of farm.toml names a sampler, a guidance or an option that no plugin has.
+        InvalidConfig: No job could be filled in from a preset of farm.toml: no plugin has what it names, or every model
+            refuses its options, schedule or guidance.
     """
 
     def __init__(self, own: Mapping[str, Preset], catalogue: Catalogue):
@@ -57,9 +66,9 @@ def _check(name: str, preset: Preset, catalogue: Catalogue) -> None:
             accepted = f"must be one of {', '.join(sorted(names))}, got {said!r}{did_you_mean(said, names)}"
             raise InvalidConfig(f"farm.toml: presets.{name}.{field}: {accepted}")
     refused: InvalidSpec | None = None
-    for chosen_ones in _choices(preset, catalogue):
+    for one in _choices(preset, catalogue):
         try:
-            settle(preset.options, chosen_ones, catalogue.offers())
+            one.check(preset, catalogue)
             return
         except InvalidSpec as error:
             refused = refused or error
@@ -67,13 +76,56 @@ def _check(name: str, preset: Preset, catalogue: Catalogue) -> None:
         raise InvalidConfig(f"farm.toml: presets.{name}.{refused}")
 
 
-def _choices(preset: Preset, catalogue: Catalogue) -> list[dict[str, Offer]]:
-    """Return the sets of plugins, one of each kind, with which a job of this preset could be made."""
+@dataclass(frozen=True)
+class _Choice:
+    """Plugins with which a job of a preset could be made."""
+
+    model: ModelFacts
+    strategy: Strategy
+    sampler: SamplerFacts
+    guidance: GuidanceFacts
+
+    @property
+    def by_kind(self) -> dict[str, Offer]:
+        """The plugins by the names of their kinds."""
+        return {
+            "model": self.model,
+            "strategy": self.strategy,
+            "sampler": self.sampler,
+            "guidance": self.guidance,
+        }
+
+    def uses(self, options: Iterable[str]) -> int:
+        """Return how many of a preset's options these plugins know."""
+        return sum(bool(takers(name, self.by_kind)) for name in options)
+
+    def check(self, preset: Preset, catalogue: Catalogue) -> None:
+        """Raise InvalidSpec if a job of this preset would be refused for its options, schedule or guidance."""
+        settled = settle(preset.options, self.by_kind, catalogue.offers()).by_kind
+        model = self.model
+        tokens = tokens_of(_WINDOW, *(padded(side) for side in preset.size or _SIZE))
+        sigmas = model.scheduled(settled["model"], preset.steps or model.steps, tokens)
+        scale = model.guidance_scale if preset.guidance_scale is None else preset.guidance_scale
+        denoising = Denoising(scale, self.sampler, self.guidance, settled["sampler"], settled["guidance"])
+        denoising.check_blocks(sigmas, model.depth, model.name)
+
+
+def _choices(preset: Preset, catalogue: Catalogue) -> list[_Choice]:
+    """Return the sets of plugins, one of each kind, with which a job of this preset could be made.
+
+    A distilled model is left out: it keeps its own steps, guidance and schedule, whatever a preset says. So is a set
+    that doesn't know an option of the preset while another set does: there the option would have no effect.
+    """
     samplers, guidances = catalogue.samplers, catalogue.guidances
-    several: dict[str, list[Any]] = {
-        "model": list(catalogue.models.values()),
-        "strategy": list(catalogue.strategies.values()),
-        "sampler": [samplers[preset.sampler]] if preset.sampler else list(samplers.values()),
-        "guidance": [guidances[preset.guidance]] if preset.guidance else list(guidances.values()),
-    }
-    return [dict(zip(several, some, strict=True)) for some in product(*several.values())]
+    models = sorted(catalogue.models.values(), key=lambda model: model.depth, reverse=True)
+    found = [
+        _Choice(*some)
+        for some in product(
+            [model for model in models if not model.grid],
+            catalogue.strategies.values(),
+            [samplers[preset.sampler]] if preset.sampler else samplers.values(),
+            [guidances[preset.guidance]] if preset.guidance else guidances.values(),
+        )
+    ]
+    most = max((one.uses(preset.options) for one in found), default=0)
+    return [one for one in found if one.uses(preset.options) == most]

@@ -57,7 +57,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
     except KeyboardInterrupt:
         if latest is None or latest.state not in ENDED:
             job = latest.id if latest else shlex.quote(job_id)
-            again = f"farmctl job watch {job}" + (f" -o {output}" if output else "")
+            again = f"farmctl job watch {job}" + (f" -o {shlex.quote(str(output))}" if output else "")
             note(
                 f"job {job} continues; follow it again with `{again}`, or cancel it with `farmctl job cancel {job}`"
             )
@@ -94,7 +94,8 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
             client.download(job_id, output, overwrite, moved)
     except KeyboardInterrupt:
         note(
-            f"the download was interrupted; continue it with `farmctl job download {shlex.quote(job_id)} -o {output}`"
+            f"the download was interrupted; continue it with `farmctl job download {shlex.quote(job_id)} "
+            f"-o {shlex.quote(str(output))}`"
         )
         raise
     if not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,20 +17,33 @@ from farm.cli.follow import finish, follow, transfer_bar
 from farm.cli.given_media import facts_of
 from farm.cli.planned import print_plan
 from farm.cli.printing import connect, done_all_the_same, note, say, spinner
-from farm.cli.refusals import with_media_names
-from farm.client import InvalidSpec, LocalCondition
+from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.inference.arguments import InferenceConfig
 from farm.inference.configs import PipelineConfig, find_config
-from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of
+from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of, model_of
 from farm.inference.media import fitting_frames, prepare
 from farm.inference.output_names import output_name
+from farm.inference.refusals import in_its_words
+from farm.outside_text import shown, storable
 from farm.v1 import jobs_pb2
 
 LISTS = ("conditioning_media_paths", "conditioning_strengths", "conditioning_start_frames")
 """Arguments that take several values after one another."""
 
+_MOST_REMARKS, _LONGEST_REMARK = 50, 500
+"""How many remarks the models keep with a job, and the most characters of each."""
+
 _SWITCH = "offload_to_cpu"
 """The argument whose value may be left out."""
+
+_NAMES = {
+    **{name: f"--{name}" for name in (*InferenceConfig.model_fields, "model", "help")},
+    "dry_run": "--dry-run",
+}
+"""The command's options, by their names with underscores."""
+
+_TAKING_ONE = set(_NAMES.values()) - {f"--{name}" for name in (*LISTS, _SWITCH, "dry-run", "help")}
+"""The options that take exactly one value."""
 
 _TYPES: dict[str, Any] = {
     "output_path": click.Path(path_type=Path, file_okay=False),
@@ -42,9 +56,6 @@ _TYPES: dict[str, Any] = {
     "conditioning_strengths": float,
     "conditioning_start_frames": int,
 }
-
-_ARGUMENT_OF = {"frames": "num_frames", "fps": "frame_rate"}
-"""The arguments whose names differ from those of the job's fields."""
 
 
 def _switch(value: str | None) -> bool:
@@ -60,44 +71,58 @@ class _Command(click.Command):
     """A click command whose options may take several values, as those of the original do: `--x a b c`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(_spread(args)))
+        try:
+            return super().parse_args(ctx, list(_spread(args)))
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
 
 def _spread(given: Sequence[str]) -> Iterator[str]:
     """Yield the arguments in click's way: the name of a list before each of its values.
 
     If the same list is given twice, the values of its last occurrence count, as in the original.
+
+    Raises:
+        click.UsageError: The beginning of a name fits several options, or an option lacks its value.
     """
     args = [_in_full(arg) for arg in given]
     lists = {f"--{name}" for name in LISTS}
     last = {arg: place for place, arg in enumerate(args) if arg in lists}
     taking = ""
     for place, arg in enumerate(args):
-        alone = place + 1 == len(args) or _is_option(args[place + 1])
+        after = args[place + 1] if place + 1 < len(args) else None
+        alone = after is None or _is_option(after)
         if arg in lists:
             taking = arg
             if alone:
-                yield arg  # click says that it needs a value
+                raise click.UsageError(f"{arg} needs at least one value")
         elif taking and not _is_option(arg):
             if all(one != taking for one in args[place:]) and last[taking] < place:
                 yield from (taking, arg)
         else:
             taking = ""
+            if arg in _TAKING_ONE and (after is None or after.partition("=")[0] in _NAMES.values()):
+                raise click.UsageError(f"{arg} needs a value")
             yield arg
             if arg == f"--{_SWITCH}" and alone:
                 yield "true"
 
 
 def _in_full(arg: str) -> str:
-    """Return an option as the original spells it: with underscores, and in full where only one begins so."""
+    """Return an option as this command spells it, and in full where only one option begins so.
+
+    Underscores and hyphens are alike. Raises click.UsageError if several options begin so.
+    """
     spelt, equals, value = arg.partition("=")
-    if not spelt.startswith("--"):
-        return arg
     name = spelt.removeprefix("--").replace("-", "_")
-    begun = [one for one in InferenceConfig.model_fields if one == name or one.startswith(name)]
-    if name in begun or len(begun) == 1:
-        return f"--{name if name in begun else begun[0]}{equals}{value}"
-    return arg
+    if not spelt.startswith("--") or not name:
+        return arg
+    begun = [name] if name in _NAMES else [one for one in _NAMES if one.startswith(name)]
+    if len(begun) > 1:
+        could = ", ".join(_NAMES[one] for one in begun)
+        raise click.UsageError(f"ambiguous option: {spelt} could match {could}; write more of the name")
+    return f"{_NAMES[begun[0]]}{equals}{value}" if begun else arg
 
 
 def _is_option(arg: str) -> bool:
@@ -156,6 +181,8 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
           --conditioning_start_frames 0 120 --pipeline_config my.yaml --model ltx-tiny --dry-run
     """
     asked = _asked(given)
+    if not dry_run:
+        _check_folder(asked.output_path)
     config = find_config(asked.pipeline_config)
     job = job_of(asked, config, model)
     if job.headline:
@@ -166,21 +193,22 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
         conditions, said = _prepared(job, asked, Path(folder))
         for line in said:
             note(f"note: {line}")
-        if not dry_run:
-            asked.output_path.mkdir(parents=True, exist_ok=True)
         client = connect(ctx, patience=30.0)
-        with transfer_bar("upload") as moved, _in_its_words(job, config, conditions):
+        remarks = _remarks([job.headline, *job.notes, *said])
+        fields = {**job.fields, "options": {**job.fields["options"], "remarks": remarks}}
+        with transfer_bar("upload") as moved, _in_its_words(job, config):
             call = client.plan if dry_run else client.submit
-            answer = call(conditions=conditions, progress=moved, **job.fields)
+            answer = call(conditions=conditions, progress=moved, **fields)
     for line in answer.notes:
-        note(f"note: {line}")
+        if line.partition(":")[0] not in job.implied and line not in remarks:
+            note(f"note: {line}")
     if dry_run:
         return print_plan(client, answer.plan)
     with done_all_the_same(f"job {answer.job.id} was submitted"):
         click.echo(f"job {answer.job.id} submitted")
-    ended = follow(client, answer.job.id, None)
-    size = (asked.width, asked.height)
-    path = output_name(asked.output_path, asked.prompt, asked.seed, size, asked.num_frames)
+    asked.output_path.mkdir(parents=True, exist_ok=True)
+    ended = _followed(client, answer.job.id, asked)
+    path = _path(asked)
     if asked.num_frames > 1 or ended.state != jobs_pb2.JOB_STATE_SUCCEEDED:
         return finish(client, ended, path, overwrite=False)
     with tempfile.TemporaryDirectory(prefix="farmctl-inference-") as folder:
@@ -189,6 +217,44 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
         with av.open(str(clip)) as container:
             Image.fromarray(next(container.decode(video=0)).to_ndarray(format="rgb24")).save(path)
     say(str(path))
+
+
+def _remarks(said: Sequence[str]) -> list[str]:
+    """Return what this command says of a job in a form that stays with the job, so that `job show` tells it too."""
+    fit = [storable(line) for line in said if line][:_MOST_REMARKS]
+    return [line if len(line) <= _LONGEST_REMARK else f"{line[: _LONGEST_REMARK - 1]}…" for line in fit]
+
+
+def _path(asked: InferenceConfig) -> Path:
+    size = (asked.width, asked.height)
+    return output_name(asked.output_path, asked.prompt, asked.seed, size, asked.num_frames)
+
+
+def _followed(client: FarmClient, job_id: str, asked: InferenceConfig) -> jobs_pb2.Job:
+    """Follow a job to its end. If the user interrupts this, tell how the video gets to its path all the same."""
+    path = _path(asked)
+    if asked.num_frames > 1:
+        return follow(client, job_id, path)
+    try:
+        return follow(client, job_id, path.with_suffix(".mp4"))
+    except click.exceptions.Exit:
+        note(
+            "`farmctl job watch` and `farmctl job download` save a video of one frame; only `farmctl inference` "
+            f"itself makes {path.name} of it"
+        )
+        raise
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that can't be made or written in."""
+    try:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+    except OSError as error:
+        raise InvalidSpec("output_path", f"cannot read {shown(folder)}: {error.strerror}") from None
+    if not there.is_dir():
+        raise InvalidSpec("output_path", f"must be a folder, but {shown(there)} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidSpec("output_path", f"cannot write in {shown(there)}; give another folder")
 
 
 def _asked(given: dict[str, Any]) -> InferenceConfig:
@@ -238,18 +304,16 @@ def _prepared(
 
 
 @contextmanager
-def _in_its_words(
-    job: InferenceJob, config: PipelineConfig, conditions: Sequence[LocalCondition]
-) -> Iterator[None]:
+def _in_its_words(job: InferenceJob, config: PipelineConfig) -> Iterator[None]:
     """Word the farm's refusals with the original's names; say of a missing model what to copy where."""
+    over = [job.made_over] if job.made_over is not None else []
     try:
         yield
     except InvalidSpec as error:
         if error.field == "model":
             raise InvalidSpec("model", _missing(job.fields["model"], config, error.problem)) from None
-        if error.field in _ARGUMENT_OF:
-            raise InvalidSpec(_ARGUMENT_OF[error.field], error.problem) from None
-        raise with_media_names(error, conditions) from None
+        media = [*over, *(one.path for one in job.media)]
+        raise in_its_words(error, config, media, made_over=bool(over)) from None
 
 
 def _missing(model: str, config: PipelineConfig, problem: str) -> str:
@@ -257,6 +321,8 @@ def _missing(model: str, config: PipelineConfig, problem: str) -> str:
         return problem
     # A node would refuse the name of a model that its farm doesn't know.
     unknown = problem.startswith("must be one of")
+    if unknown and model != _own_model(config):
+        return f"this farm knows no model of this name; {problem}"
     can = f"this farm doesn't know {model} yet" if unknown else f"this farm can't render with {model}"
     when = "A version that knows it needs" if unknown else "It needs"
     return (
@@ -264,3 +330,11 @@ def _missing(model: str, config: PipelineConfig, problem: str) -> str:
         f'copied to a workstation and named in its node.toml, below [models]: "{model}" = "/FOLDER". To try this '
         f"command without the model, add --model {STAND_IN}"
     )
+
+
+def _own_model(config: PipelineConfig) -> str:
+    """Return the model of the config's checkpoint; empty if it isn't one of Lightricks'."""
+    try:
+        return model_of(config.checkpoint_path)
+    except InvalidSpec:
+        return ""

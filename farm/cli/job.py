@@ -10,10 +10,12 @@ import click
 
 from farm.cli.follow import fetch, finish, follow, loading
 from farm.cli.job_outputs import outputs
+from farm.cli.job_settings import settings_lines
 from farm.cli.params import Choice
 from farm.cli.printing import (
     FORMATS,
     connect,
+    counted,
     declared_devices,
     duration,
     format_option,
@@ -134,7 +136,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "waiting": found.waiting,
         "loading": "\n           ".join(loading(found)),
         "error": how_it_ended(found) if found.error else "",
-        "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
+        "video": f"{counted(spec.frames, 'frame')}, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": "\n           ".join(
             shown(prompt, MAX_PROMPT)
             for prompt in [
@@ -145,6 +147,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "always": shown(spec.prompt_always, MAX_PROMPT),
         "shows": "\n           ".join(frame_lines(answer.shown_prompts)),
         "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
+        **settings_lines(answer.settings),
         "strategy": found.strategy,
         "storyboard": f"by {spec.storyboard_model}" if spec.storyboard_model else "",
         "layout": spec.layout,

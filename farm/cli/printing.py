@@ -219,6 +219,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words: "1 step", "2 passes"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def size(count: float) -> str:
     """Return a number of bytes in words: "24.0 GiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):

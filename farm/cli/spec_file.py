@@ -6,16 +6,18 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import yaml
+from pydantic import BaseModel
 
 from farm.client import InvalidSpec, LocalCondition
 from farm.nearest import did_you_mean
+from farm.options import accepted
 from farm.outside_text import shown
-from farm.spec import Condition, JobSpec, parse_spec
-from farm.strict_yaml import Strict
+from farm.spec import Condition, JobSpec, TimedPrompt, parse_spec
+from farm.strict_yaml import PlainValues, yaml_problem
 
 _MOST_BYTES = 4 << 20
 
@@ -27,20 +29,19 @@ class SpecFirst(click.Group):
         """Parse arguments as click does. In place of a mode, `--spec FILE` is read as the mode `spec FILE`."""
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             for place, arg in enumerate(args):
-                if arg == "--spec" and place + 1 < len(args):
-                    args = ["spec", *args[:place], *args[place + 2 :], "--", args[place + 1]]
-                    break
-                if arg.startswith("--spec="):
-                    rest = [*args[:place], *args[place + 1 :]]
-                    args = ["spec", *rest, "--", arg.removeprefix("--spec=")]
-                    break
+                name, equals, file = arg.partition("=")
+                if name != "--spec":
+                    continue
+                rest = args[place + 1 :]
+                if not equals and rest and (rest[0] == "-" or not rest[0].startswith("-")):
+                    file, rest = rest[0], rest[1:]
+                if not file:
+                    raise click.UsageError(
+                        "--spec needs a file, such as `--spec job.yaml`, or - for standard input.", ctx
+                    )
+                args = ["spec", *args[:place], *rest, "--", file]
+                break
         return super().parse_args(ctx, args)
-
-
-class _Loader(Strict, yaml.SafeLoader):
-    """A loader of plain values that refuses a key that comes twice, and a text that a '#' cuts."""
-
-    within = "part of the file"
 
 
 def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition]]:
@@ -52,10 +53,12 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
         file: The path of the file, or "-" for standard input.
 
     Returns:
-        The fields of JobSpec except `conditions`, and the list of conditions. Only the conditions are checked.
+        The fields of JobSpec except `conditions`, and the list of conditions. Only the conditions are checked, and that
+        numbers are numbers.
 
     Raises:
-        InvalidSpec: The file can't be read, has an unknown field, or has a condition that isn't valid.
+        InvalidSpec: The file can't be read, has an unknown field, has something else where a number belongs, or has a
+            condition that isn't valid.
     """
     text = _text(file)
     fields = _values(text, file)
@@ -65,9 +68,54 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
         if name not in JobSpec.model_fields:
             near = did_you_mean(str(name), JobSpec.model_fields)
             raise InvalidSpec(shown(name, 60), f"there is no such field in a job{near}")
+    for name, value in fields.items():
+        _check_names(value, name)
+    _check_numbers(fields, JobSpec)
     folder = Path() if file == "-" else Path(file).parent
     rest = {name: value for name, value in fields.items() if name != "conditions" and value is not None}
     return rest, _conditions(fields.get("conditions") or [], folder)
+
+
+def _check_names(value: Any, field: str) -> None:
+    """Raise InvalidSpec for the first name within a field that isn't a text. YAML reads 1 and `on` as other values."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise InvalidSpec(
+                    field, f"each name must be a text, got {_told(name)}; put the name in quotes"
+                )
+            _check_names(part, f"{field}.{shown(name, 60)}")
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            _check_names(part, f"{field}.{place}")
+
+
+_PARTS: Mapping[str, type[BaseModel]] = {"conditions": Condition, "later_prompts": TimedPrompt}
+"""The fields of a job that are lists of objects."""
+
+
+def _check_numbers(given: Mapping[str, Any], model: type[BaseModel], within: str = "") -> None:
+    """Raise InvalidSpec for the first value that isn't a number although its field is one.
+
+    pydantic would take true for 1, and the text "97" for 97.
+    """
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        value = given.get(name)
+        kinds = get_args(field.annotation) or (field.annotation,)
+        # bool is a kind of int in Python.
+        if isinstance(value, (bool, str)) and {int, float} & set(kinds):
+            must = accepted(schema["properties"][name], schema.get("$defs", {}))
+            raise InvalidSpec(f"{within}{name}", f"must be {must}, got {_told(value)}")
+        if name in _PARTS and isinstance(value, list):
+            for place, part in enumerate(value):
+                if isinstance(part, Mapping):
+                    _check_numbers(part, _PARTS[name], f"{within}{name}.{place}.")
+
+
+def _told(value: Any) -> str:
+    """Return a value as a file has it: `true` for True, and a text in quotes."""
+    return shown(json.dumps(value, ensure_ascii=False, default=str), 60)
 
 
 def _conditions(given: Any, folder: Path) -> list[Condition | LocalCondition]:
@@ -123,15 +171,12 @@ def _values(text: str, file: str) -> Any:
                 if file.lower().endswith(".json"):
                     raise
         # A subclass of SafeLoader makes plain values alone.
-        return yaml.load(text, _Loader)
+        return yaml.load(text, PlainValues)
     except json.JSONDecodeError as error:
         problem = f"line {error.lineno}: {error.msg}"
         raise InvalidSpec("spec", f"{_name(file)} is not valid JSON: {problem}") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = shown(getattr(error, "problem", None) or error)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise InvalidSpec("spec", f"{_name(file)} is not valid YAML: {where}{problem}") from None
+        raise InvalidSpec("spec", f"{_name(file)} is not valid YAML: {yaml_problem(error)}") from None
     except RecursionError:
         raise InvalidSpec("spec", f"{_name(file)} is nested too deeply; use fewer levels") from None
     except ValueError as error:

@@ -277,7 +277,7 @@ def spec(
     """Make the video that a YAML or JSON file asks for: `farmctl submit --spec FILE`.
 
     FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. Options on the command line
-    override these fields. If FILE is -, the command reads standard input.
+    override these fields. If FILE is -, the command reads standard input. `farmctl submit spec FILE` does the same.
 
     In FILE, the field `media` of each condition is the path of a clip or image on this machine. The command uploads
     that clip or image. A relative path starts at the folder of FILE.

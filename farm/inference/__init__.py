@@ -5,6 +5,7 @@
 - `mapping`: turns the arguments and a config into the fields of a job's spec.
 - `media`: prepares images and clips as `inference.py` does, to the same pixels.
 - `output_names`: the names of the output files.
+- `refusals`: words the farm's refusals with the names of arguments and keys.
 
 farm.cli.inference is the command. Source: LTX-Video, ltx_video/inference.py.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,11 +13,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farm.nearest import did_you_mean
+from farm.options import accepted
 from farm.outside_text import shown
 from farm.spec import InvalidSpec
+from farm.strict_yaml import PlainValues, yaml_problem
 
 _MOST_BYTES = 1 << 20
 _FIELD = "pipeline_config"
+
+_POWER = re.compile(r"(?P<sign>[-+]?)(?P<digits>\d+\.?\d*|\.\d+)[eE](?P<power>[-+]?\d{1,2})")
+"""A number that YAML 1.1 takes for a text if it lacks the point or the sign of its power: 1e-1, 1.0e3."""
 
 Sigma = Annotated[float, Field(gt=0, le=1)]
 Number = float | list[float]
@@ -169,11 +175,21 @@ def _read(path: Path) -> Mapping[str, Any]:
                 f"the file {shown(path)} is larger than {_MOST_BYTES >> 20} MiB, too large for a YAML config; "
                 "give another file",
             )
-        found = yaml.safe_load(path.read_bytes())
+        # A subclass of SafeLoader makes plain values alone.
+        found = yaml.load(path.read_bytes().decode("utf-8-sig"), PlainValues)
     except OSError as error:
         raise InvalidSpec(_FIELD, f"cannot read {shown(path)}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidSpec(_FIELD, f"{shown(path)} is not YAML: {shown(error)}") from None
+    except yaml.YAMLError as error:
+        raise InvalidSpec(_FIELD, f"{shown(path)} is not valid YAML: {yaml_problem(error)}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidSpec(
+            _FIELD, f"{shown(path)} must be UTF-8, but byte {error.start + 1} isn't valid"
+        ) from None
+    except RecursionError:
+        raise InvalidSpec(_FIELD, f"{shown(path)} is nested too deeply; use fewer levels") from None
+    except ValueError as error:
+        # Such as a date that no calendar has.
+        raise InvalidSpec(_FIELD, f"{shown(path)}: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise InvalidSpec(
             _FIELD, f"{shown(path)} must contain keys with values, such as 'checkpoint_path: FILE'"
@@ -215,8 +231,30 @@ def _checked(kind: type[Any], settings: Mapping[str, Any], field: str) -> Any:
             raise InvalidSpec(f"{field}.{key}", why) from None
         if first["type"] == "missing":
             raise InvalidSpec(f"{field}.{key}", "this key must be given") from None
-        said = first["msg"][:1].lower() + first["msg"][1:]
-        raise InvalidSpec(f"{field}.{key}", f"{said}, got {shown(repr(settings[key]), 60)}") from None
+        given = settings[key]
+        problem = f"must be {_accepted(kind, key, first)}, got {shown(repr(given), 60)}"
+        raise InvalidSpec(f"{field}.{key}", problem + _number_hint(given)) from None
+
+
+def _accepted(kind: type[Any], key: str, error: Mapping[str, Any]) -> str:
+    """Return in words which values a key accepts. `error`: what pydantic says of the value that was given."""
+    if error["type"] == "literal_error":
+        return str(error["ctx"]["expected"])
+    schema = kind.model_json_schema()
+    words = accepted(schema["properties"][key], schema.get("$defs", {}))
+    return f"{words}, and not empty" if error["type"] in ("too_short", "string_too_short") else words
+
+
+def _number_hint(given: Any) -> str:
+    """Return how to write a number that YAML takes for a text; empty if there is none in the value."""
+    for text in given if isinstance(given, list) else [given]:
+        if isinstance(text, str) and (found := _POWER.fullmatch(text)):
+            sign, digits, power = found["sign"], found["digits"], int(found["power"])
+            powered = f"{sign}{digits}{'' if '.' in digits else '.0'}e{power:+d}"
+            plain = f"{float(text):g}"
+            write = powered if "e" in plain else f"{plain} or {powered}"
+            return f"; YAML takes {text} for a text, so write {write}"
+    return ""
 
 
 def _check_pass(one: Pass, field: str) -> None:

@@ -29,11 +29,17 @@ DECODING = (0.05, 0.025)
 Blocks = Sequence[int | Sequence[int]]
 """Numbers of transformer blocks, or a list of such lists."""
 
+_MOST_NOISE = 10
+"""The highest image_cond_noise_scale that the models take."""
+
 _LEAD = 7
 """Most frames that the farm may render before the first one (scheduler.planning.conditions)."""
 
 _BLOCKS = {"2b": 28, "13b": 48, STAND_IN: 6}
 """Transformer blocks of the models, by the size in their names."""
+
+_SHIFTED = ("0.9", "0.9.0", "0.9.1")
+"""Versions whose checkpoints name the SD3 schedule; later ones name linear-quadratic."""
 
 _MODES = {
     "stg_av": "attention_values",
@@ -77,6 +83,7 @@ class InferenceJob:
         notes: Notes for the user, such as which settings have no effect.
         media: The images and clips that condition the video.
         made_over: The path of the video to rework; None: the job makes a new video.
+        implied: The options that have the default of Lightricks' pipeline, because the config doesn't set them.
     """
 
     headline: str
@@ -84,6 +91,7 @@ class InferenceJob:
     notes: tuple[str, ...]
     media: tuple[Conditioning, ...]
     made_over: str | None
+    implied: frozenset[str] = frozenset()
 
 
 def model_of(checkpoint: str) -> str:
@@ -121,8 +129,13 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
     name = model or model_of(config.checkpoint_path)
     _check_source(asked, one)
     guided, notes = _guidance(one, config, name)
-    options = {**_steps(one, config), **guided}
+    options = {**_steps(one, config, name), **guided}
     if media:
+        if not 0 <= asked.image_cond_noise_scale <= _MOST_NOISE:
+            raise InvalidSpec(
+                "image_cond_noise_scale",
+                f"must be from 0 to {_MOST_NOISE}, got {asked.image_cond_noise_scale:g}",
+            )
         options["image_cond_noise_scale"] = asked.image_cond_noise_scale
     if media or asked.input_media_path:
         options["padding"] = "grey"
@@ -152,6 +165,7 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
         notes=(*notes, *unhonoured, *_prompt_notes(asked, config)),
         media=media,
         made_over=asked.input_media_path,
+        implied=frozenset(options.keys() & Pass.model_fields.keys() - one.model_fields_set),
     )
 
 
@@ -183,11 +197,13 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
         )
 
 
-def _steps(one: Pass, config: PipelineConfig) -> dict[str, Any]:
+def _steps(one: Pass, config: PipelineConfig, model: str) -> dict[str, Any]:
     """Return the model's options for the schedule and for decoding."""
     options: dict[str, Any] = {}
     if config.sampler and config.sampler != "from_checkpoint":
         options["schedule"] = "uniform" if config.sampler.lower() == "uniform" else "linear-quadratic"
+    elif one.timesteps is None and _version(config.checkpoint_path) in _SHIFTED:
+        options |= {"schedule": "sd3", "shift_terminal": 0.1}
     if one.timesteps is not None:
         options["timesteps"] = list(one.timesteps)
     else:
@@ -197,8 +213,16 @@ def _steps(one: Pass, config: PipelineConfig) -> dict[str, Any]:
     noise = one.decode_timestep if one.decode_noise_scale is None else one.decode_noise_scale
     # Not every model's decoder takes them, and the farm's own values are those of the published configs.
     if (one.decode_timestep, noise) != DECODING:
-        options |= {"decode_timestep": one.decode_timestep, "decode_noise_scale": noise}
+        decoding = {"decode_timestep": one.decode_timestep, "decode_noise_scale": noise}
+        ignores = model == STAND_IN
+        options |= {key: at for key, at in decoding.items() if key in one.model_fields_set or not ignores}
     return options
+
+
+def _version(checkpoint: str) -> str:
+    """Return the version in a checkpoint's name, such as "0.9.1"; empty if it isn't named like one of Lightricks'."""
+    found = _CHECKPOINT.fullmatch(PurePosixPath(checkpoint).name.removesuffix(".safetensors"))
+    return found["version"] if found else ""
 
 
 def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, Any], list[str]]:
@@ -223,12 +247,17 @@ def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, 
                 "stg_mode: the mode 'residual' has no effect on these models, here or in Lightricks' own pipeline"
             )
             blocks = []
-        else:
+        elif "stg_mode" in config.model_fields_set:
             options["stg_mode"] = mode
         if blocks and model == STAND_IN:
             blocks, said = _stand_in_blocks(blocks, config.checkpoint_path)
             notes += said
-        options["skip_block_list"] = blocks
+        if blocks:
+            options["skip_block_list"] = blocks
+        elif _scales(one.guidance_scale) <= 1 and "rescaling_scale" not in one.model_fields_set:
+            # Without blocks, STG only rescales. Without classifier-free guidance, nothing is left to rescale.
+            for key in {"stg_scale", "rescaling_scale"} - one.model_fields_set:
+                del options[key]
     values = [value for key, value in options.items() if key != "skip_block_list"]
     if any(isinstance(value, list) for value in (*values, *options.get("skip_block_list", ()))):
         options["guidance_timesteps"] = list(one.guidance_timesteps or ())
@@ -241,6 +270,14 @@ def _stand_in_blocks(blocks: Blocks, checkpoint: str) -> tuple[Blocks, list[str]
     if not found or found["size"] not in _BLOCKS:
         return blocks, []
     has, own = _BLOCKS[found["size"]], _BLOCKS[STAND_IN]
+
+    named = [number for entry in blocks for number in ([entry] if isinstance(entry, int) else entry)]
+    if wrong := [number for number in named if number >= has]:
+        raise InvalidSpec(
+            "pipeline_config.skip_block_list",
+            f"must name blocks from 0 to {has - 1} ({PurePosixPath(checkpoint).name} has {has} blocks), "
+            f"got block {wrong[0]}",
+        )
 
     def moved(numbers: Iterable[int]) -> list[int]:
         return list(dict.fromkeys(min(own - 1, number * own // has) for number in numbers))

@@ -165,7 +165,7 @@ class SubmitJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., plan: _Optional[_Union[PlanSummary, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., existing: _Optional[bool] = ...) -> None: ...
 
 class PlanSummary(_message.Message):
-    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts", "output_suffix", "sampler", "guidance", "passes")
+    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts", "output_suffix", "sampler", "guidance", "passes", "settings")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +183,7 @@ class PlanSummary(_message.Message):
     SAMPLER_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     model: str
     weights: str
@@ -200,7 +201,38 @@ class PlanSummary(_message.Message):
     sampler: str
     guidance: str
     passes: int
-    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ..., output_suffix: _Optional[str] = ..., sampler: _Optional[str] = ..., guidance: _Optional[str] = ..., passes: _Optional[int] = ...) -> None: ...
+    settings: JobSettings
+    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ..., output_suffix: _Optional[str] = ..., sampler: _Optional[str] = ..., guidance: _Optional[str] = ..., passes: _Optional[int] = ..., settings: _Optional[_Union[JobSettings, _Mapping]] = ...) -> None: ...
+
+class JobSettings(_message.Message):
+    __slots__ = ("preset", "sampler", "guidance", "guidance_scale", "negative_prompt", "options", "schedules")
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULES_FIELD_NUMBER: _ClassVar[int]
+    preset: str
+    sampler: str
+    guidance: str
+    guidance_scale: float
+    negative_prompt: str
+    options: _struct_pb2.Struct
+    schedules: _containers.RepeatedCompositeFieldContainer[Schedule]
+    def __init__(self, preset: _Optional[str] = ..., sampler: _Optional[str] = ..., guidance: _Optional[str] = ..., guidance_scale: _Optional[float] = ..., negative_prompt: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., schedules: _Optional[_Iterable[_Union[Schedule, _Mapping]]] = ...) -> None: ...
+
+class Schedule(_message.Message):
+    __slots__ = ("kind", "tasks", "noise_levels", "passes")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    NOISE_LEVELS_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    tasks: int
+    noise_levels: _containers.RepeatedScalarFieldContainer[float]
+    passes: int
+    def __init__(self, kind: _Optional[str] = ..., tasks: _Optional[int] = ..., noise_levels: _Optional[_Iterable[float]] = ..., passes: _Optional[int] = ...) -> None: ...
 
 class ShownPrompts(_message.Message):
     __slots__ = ("first_frame", "last_frame", "prompts")
@@ -369,14 +401,16 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class GetJobResponse(_message.Message):
-    __slots__ = ("job", "tasks", "shown_prompts")
+    __slots__ = ("job", "tasks", "shown_prompts", "settings")
     JOB_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     SHOWN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     job: Job
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
     shown_prompts: _containers.RepeatedCompositeFieldContainer[ShownPrompts]
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ...) -> None: ...
+    settings: JobSettings
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ..., settings: _Optional[_Union[JobSettings, _Mapping]] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
     __slots__ = ("states", "limit", "before")

@@ -202,13 +202,16 @@ def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
     ]
 
 
-def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> jobs_pb2.PlanSummary:
+def plan_message(
+    plan: Plan, fitting: Sequence[str], seconds: float | None, settings: jobs_pb2.JobSettings | None = None
+) -> jobs_pb2.PlanSummary:
     """Return a summary of a plan, for people.
 
     Args:
         plan: The plan.
         fitting: The names of the devices that could run the plan's largest task.
         seconds: The estimated wall time; None if it can't be estimated.
+        settings: The settings with which the job is denoised.
     """
     return jobs_pb2.PlanSummary(
         strategy=plan.strategy,
@@ -241,6 +244,7 @@ def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> j
         sampler=plan.sampler,
         guidance=plan.guidance,
         passes=sum(task.passes for task in plan.tasks),
+        settings=settings,
     )
 
 

@@ -26,6 +26,7 @@ from farm.wire.messages import (
     spec_from_message,
     task_state,
 )
+from farmd.api.job_settings import job_settings
 from farmd.api.outputs import outputs
 from farmd.api.task_views import job_as_it_stands, standings, task_messages
 from scheduler.dispatch.job_watchers import JobWatchers
@@ -76,7 +77,17 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         spec = spec_from_message(request.spec, self._intake.presets.filled)
         planned = await asyncio.to_thread(self._intake.plan, spec, keep_media=not request.validate_only)
         response = jobs_pb2.SubmitJobResponse(
-            plan=plan_message(planned.plan, planned.fitting_devices, planned.estimated_seconds),
+            plan=plan_message(
+                planned.plan,
+                planned.fitting_devices,
+                planned.estimated_seconds,
+                job_settings(
+                    spec,
+                    planned.plan.shared,
+                    [(task.kind, task.payload) for task in planned.plan.tasks],
+                    self._intake.catalogue,
+                ),
+            ),
             notes=planned.notes,
         )
         if not request.validate_only:
@@ -107,6 +118,12 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
                 job=self._as_it_stands(job),
                 tasks=task_messages(self._store, job, tasks),
                 shown_prompts=shown_prompts(job.shared),
+                settings=job_settings(
+                    job.spec,
+                    job.shared,
+                    [(task.kind, task.payload) for task, _ in tasks],
+                    self._intake.catalogue,
+                ),
             )
 
         return await asyncio.to_thread(read)

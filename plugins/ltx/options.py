@@ -116,6 +116,14 @@ class LtxOptions(Options):
             "change nothing.",
         ),
     ]
+    remarks: Annotated[
+        tuple[Annotated[str, Field(max_length=500)], ...],
+        Field(
+            max_length=50,
+            description="What the program that made the job has to say of it. The remarks stay with the job, are shown as its "
+            "notes, and change nothing.",
+        ),
+    ] = ()
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:
@@ -156,6 +164,12 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
             f"must leave at least one of the {len(levels)} steps, but {first + last} steps would be skipped",
         )
     return (*levels[first : len(levels) - last], 0.0)
+
+
+def notes(options: Options, given: frozenset[str]) -> list[str]:
+    """Return the job's remarks, and a sentence for each given option that isn't used; see farm.planning.ModelFacts."""
+    said = without_effect(options, given)
+    return [*options.remarks, *said] if isinstance(options, LtxOptions) else said
 
 
 def without_effect(options: Options, given: frozenset[str]) -> list[str]:

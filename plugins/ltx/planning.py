@@ -19,7 +19,7 @@ from pathlib import Path
 from farm.hookspecs import hookimpl
 from farm.planning import LearntSizes, ModelFacts
 from farm.timeline import SPATIAL
-from plugins.ltx.options import DISTILLED, LtxOptions, schedule, without_effect
+from plugins.ltx.options import DISTILLED, LtxOptions, notes, schedule
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.weights import locate, weights_hash
 
@@ -110,7 +110,7 @@ def _released(
         learnt=RELEASED_SIZES,
         grid=DISTILLED if distilled else (),
         options=LtxOptions,
-        notes=without_effect,
+        notes=notes,
         schedule=partial(schedule, distilled=name if distilled else ""),
         negative_prompt=NEGATIVE_PROMPT,
         latent_space=LATENT_SPACE,
@@ -148,7 +148,7 @@ def farm_models() -> list[ModelFacts]:
         learnt=TINY_SIZES,
         max_window=TINY_WINDOW,
         options=LtxOptions,
-        notes=without_effect,
+        notes=notes,
         schedule=schedule,
         negative_prompt=NEGATIVE_PROMPT,
         # Its VAE decodes without a timestep.

@@ -80,6 +80,11 @@ class Denoising:
         """Return whether any step of the schedule `sigmas` is guided, so that it takes more than one pass."""
         return any(cost.passes > 1 for cost in self._costs(sigmas))
 
+    @property
+    def uses_scale(self) -> bool:
+        """Whether `scale` counts; False if an option takes its place."""
+        return not self.guidance.scale_option(self.guidance_options)
+
     def negative(self, sigmas: Sequence[float]) -> bool:
         """Return whether a window with the schedule `sigmas` needs the negative prompt."""
         return any(cost.negative for cost in self._costs(sigmas))

@@ -253,11 +253,12 @@ def make_plan(
             f"at most {model.max_window} latents"
         )
     if spec.layout == "farm":
-        sizes = sorted({len(cut) for cut in timeline.cuts})
+        sizes, several = sorted({len(cut) for cut in timeline.cuts}), len(timeline.cuts) > 1
         notes.append(
-            f"layout: the video has {len(timeline.cuts)} windows of "
+            f"layout: the video has {len(timeline.cuts)} window{'s' if several else ''} of "
             f"{' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
-            f"latents; their sizes suit the devices {', '.join(candidate.name for candidate in candidates)}"
+            f"latents; {'their sizes suit' if several else 'its size suits'} the devices "
+            f"{', '.join(candidate.name for candidate in candidates)}"
         )
     if (width, height) != (spec.width, spec.height):
         notes.append(
@@ -277,10 +278,12 @@ def make_plan(
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
+            within = "is in a latent that also holds" if count == 1 else "are in latents that also hold"
+            moved = "this frame" if count == 1 else "these frames"
             notes.append(
-                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames are in "
-                "latents that also hold new frames (a latent holds 8 frames); the farm puts these frames of the clip "
-                "into the video after rendering"
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames "
+                f"{within} new frames (a latent holds 8 frames); the farm puts {moved} of the clip into the video after "
+                "rendering"
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(

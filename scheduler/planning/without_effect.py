@@ -43,8 +43,12 @@ class Settled:
 def without_effect(settled: Settled) -> list[str]:
     """Return a sentence for each option that has no effect, or that doesn't do what its name says."""
     if _all_given(settled.spec, settled.media):
-        said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
-        return [f"{said}; prompts, seed, steps and guidance have no effect"]
+        count = settled.spec.frames
+        all_of_them = f"all {count} are" if count > 1 else "the only one is"
+        said = f"frames: {all_of_them} given at strength 1, and none is rendered"
+        # Not notes on what the job asks of the model, but those that the model has in any case.
+        always = settled.model.notes(settled.options, frozenset()) if settled.model.notes else []
+        return [*always, f"{said}; prompts, seed, steps and guidance have no effect"]
     return [
         *_preset(settled),
         *_prompts(settled),
@@ -131,12 +135,12 @@ def _shortened(settled: Settled) -> list[str]:
     whole = len(settled.sigmas) - 1
     if run >= whole:
         return []
-    why = "because the clip is partly kept"
+    why, are = "because the clip is partly kept", "is" if run == 1 else "are"
     if "skip_initial_inference_steps" in given and "timesteps" not in given:
-        return [f"skip_initial_inference_steps: {run} of the {whole} steps that are left are run, {why}"]
+        return [f"skip_initial_inference_steps: {run} of the {whole} steps that are left {are} run, {why}"]
     if "timesteps" in given:
-        return [f"timesteps: {run} of the {whole} are run, {why}"]
-    return [f"steps: {run} of the {whole} are run, {why}"] if settled.spec.steps is not None else []
+        return [f"timesteps: {run} of the {whole} {are} run, {why}"]
+    return [f"steps: {run} of the {whole} {are} run, {why}"] if settled.spec.steps is not None else []
 
 
 def _options(settled: Settled) -> list[str]:

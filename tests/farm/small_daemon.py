@@ -9,12 +9,14 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 
 from farm import PROTOCOL, __version__
 from farm.artifacts import ArtifactStore
 from farm.client import FarmClient
+from farm.plugins import catalogue, planning_plugins
 from farm.policy.failures import Terms
 from farm.records import AttemptRecord
 from farm.store import Store
@@ -71,7 +73,7 @@ class SmallDaemon:
             fits,
             TERMS,
             1 << 30,
-            intake=None,  # it takes no jobs
+            intake=SimpleNamespace(catalogue=catalogue(planning_plugins())),  # it takes no jobs
         )
         add_services(self._server, parts)
         port = self._server.add_secure_port("127.0.0.1:0", self.authority.server_credentials())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,8 @@ from farm.plugins import catalogue, planning_plugins
 from farm.processes.children import python_command
 from farm.spec import InvalidSpec
 from farm.v1 import jobs_pb2
-from farm.wire.messages import spec_from_message
+from farm.wire.messages import spec_from_message, whole
+from farmd.api.job_settings import job_settings
 from farmd.intake import Intake
 from farmd.presets import Presets
 
@@ -74,6 +76,23 @@ def test_a_distilled_model_keeps_its_own_and_the_plan_says_so(intake):
     assert not any(note.startswith("preset:") for note in plain.notes)
 
 
+def test_settings_are_told_of_a_plan_whose_plugins_are_gone(intake):
+    spec = _spec(intake, preset="night", prompt="a ball", guidance_scale=3)
+    plan = intake.plan(spec, keep_media=False).plan
+    tasks = [(task.kind, task.payload) for task in plan.tasks]
+    told = job_settings(spec, plan.shared, tasks, intake.catalogue)
+    assert (told.preset, told.sampler, told.guidance_scale) == ("night", "ddim", 3)
+    assert whole(dict(told.options)) == {"eta": 0.3}
+    assert [(one.kind, one.tasks, len(one.noise_levels), one.passes) for one in told.schedules] == [
+        ("window", 1, 6, 12)
+    ]
+    left = replace(intake.catalogue, samplers={})
+    told = job_settings(spec, plan.shared, tasks, left)
+    assert told.sampler == "ddim" and not told.HasField("guidance_scale")
+    assert [(len(one.noise_levels), one.HasField("passes")) for one in told.schedules] == [(6, False)]
+    assert job_settings(spec, {"version": 99}, tasks, left) is None
+
+
 @pytest.mark.parametrize(
     ("toml", "told"),
     [
@@ -90,6 +109,35 @@ def test_a_distilled_model_keeps_its_own_and_the_plan_says_so(intake):
             "options = {etaa = 1}",
             "presets.night.options.etaa: no plugin of this job has an option of this name",
         ),
+        ("options = {eta = 3}", "presets.night.options.eta: must be at most 1"),
+        (
+            "guidance = 'comfyui'\noptions = {preset = '13b-dynamc'}",
+            "presets.night.options.preset: must be one of 13b-dynamic, 13b-balanced,",
+        ),
+        ("guidance = 'comfyui'\noptions = {preset = '13b-dynamic'}", ""),
+        (
+            "options = {timesteps = [0.5, 0.9]}",
+            "presets.night.options.timesteps: each noise level must be lower",
+        ),
+        (
+            "options = {guidance_scale = [1, 5]}",
+            "presets.night.options.guidance_scale: must be one value for all steps (`guidance_timesteps` is empty)",
+        ),
+        ("options = {guidance_scale = [1, 5], guidance_timesteps = [1, 0.9]}", ""),
+        (
+            "steps = 5\noptions = {skip_final_inference_steps = 5}",
+            "presets.night.options.skip_final_inference_steps: must leave at least one of the 5 steps",
+        ),
+        ("steps = 6\noptions = {skip_final_inference_steps = 5}", ""),
+        ("options = {timesteps = [0.8, 0.4]}", ""),
+        (
+            "options = {skip_block_list = [60], stg_scale = 1}",
+            "presets.night.options.skip_block_list: must name blocks from 0 to 47",
+        ),
+        ("options = {skip_block_list = [40], stg_scale = 1}", ""),
+        ("steps = true", "presets.night.steps: input should be a valid integer, got True"),
+        ("guidance_scale = true", "presets.night.guidance_scale: input should be a valid number, got True"),
+        ("guidance_scale = 3", ""),
     ],
 )
 def test_a_preset_is_checked_at_the_start_with_the_fields_name(tmp_path, toml, told):

@@ -205,7 +205,7 @@ def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
         assert ("note: prompt: '240: it stops'" in planned.stderr) == (second[0] == "--prompt")
     for second, words in (
         ("it stops", "--prompt-at FRAME 'it stops'"),
-        ("300: late", "within the 300 frames"),
+        ("300: late", "the video has only 300 frames"),
     ):
         asked = farmctl(*ask, "--prompt", second, "--dry-run")
         assert asked.exit_code == 2 and words in asked.stderr

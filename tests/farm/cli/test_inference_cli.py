@@ -11,6 +11,7 @@ from PIL import Image
 
 from farm.cli import main
 from farm.cli.inference import _spread
+from farm.client import FarmClient
 from tests.farm.cli.conftest import Farmctl
 
 BOTTLE = "透明瓶装饮料在冰雾中旋转,瓶身水滴动态特写"
@@ -27,6 +28,10 @@ def weapon(clip: Path, *more: object) -> tuple[object, ...]:
     config = "configs/ltxv-13b-0.9.7-dev.yaml"
     held = ("--conditioning_media_paths", clip, "--conditioning_start_frames", 0)
     return ("inference", *held, "--num_frames", 257, "--pipeline_config", config, *more)
+
+
+def _interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_first_command_is_planned_as_one_window(farmctl: Farmctl):
@@ -113,12 +118,96 @@ def test_the_second_command_makes_257_frames(farmctl: Farmctl, clip: Path, tmp_p
         (("--width", 33), "farmctl: width: must be a multiple of 2, got 33"),
         (("--input_media_path", "none.mp4"), "farmctl: input_media_path: needs a config"),
         (("--conditioning_media_paths", "none.mp4", "--conditioning_start_frames", 0), "farmctl: conditioning_media_paths: none.mp4: does not exist"),
+        (("--model", "ltx-tyni"), "farmctl: model: this farm knows no model of this name; must be one of ltx-13b-0.9.7-dev, "),
         (("--num_farmes", 9), "Did you mean '--num_frames'?"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named_as_it_was_given(farmctl: Farmctl, given: tuple, refusal: str):
     told = farmctl(*bottle(*TINY, *given))
     assert told.exit_code == 2 and refusal in told.stderr
+
+
+@pytest.mark.parametrize(("frames", "start"), [(1, 0), (9, 8)])
+def test_what_was_said_of_a_job_stays_with_it(
+    farmctl: Farmctl, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, start: int
+):
+    monkeypatch.setattr(FarmClient, "watch", _interrupted)
+    held = ("--conditioning_media_paths", clip, "--conditioning_start_frames", start, "--num_frames", frames)
+    config = ("--pipeline_config", "ltxv-13b-0.9.7-distilled")
+    told = farmctl("inference", *TINY, *SMALL, *held, *config, "--output_path", tmp_path)
+    assert told.exit_code == 130, told.output
+    job = told.stdout.split()[-2]
+    kept = farmctl("job", "show", job).stdout
+    farmctl("job", "cancel", job)
+    for said in (
+        "ltx-tiny stands in for ltxv-13b-0.9.7-distilled.safetensors; first pass only: ",
+        "downscale_factor, spatial_upscaler_model_path, second_pass: the farm doesn't honour these keys yet",
+        "prompt not enhanced: ",
+        f"{clip}: only the first 1 of its 9 frames are used",
+    ):
+        assert told.output.count(said) == 1
+        assert f"note:      {said}" in kept
+
+
+def test_a_refused_job_leaves_no_folder(farmctl: Farmctl, tmp_path: Path):
+    folder = tmp_path / "new" / "outputs"
+    told = farmctl(*bottle(*TINY, "--width", 33, "--output_path", folder))
+    assert told.exit_code == 2 and "farmctl: width:" in told.stderr
+    assert not folder.parent.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_job_is_submitted(
+    farmctl: Farmctl, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    told = farmctl(*bottle(*TINY, *SMALL, "--output_path", tmp_path / "file" / "outputs"))
+    assert told.exit_code == 2 and "submitted" not in told.stdout
+    assert f"farmctl: output_path: must be a folder, but {tmp_path / 'file'} is a file" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("frames", "name"), [(9, "video_output_0__171198_90x128x9_0.mp4"), (1, "image_output_0__171198_90x128x1_0.mp4")]
+)  # fmt: skip
+def test_ctrl_c_tells_how_the_video_gets_to_its_path(
+    farmctl: Farmctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, name: str
+):
+    monkeypatch.setattr(FarmClient, "watch", _interrupted)
+    folder = tmp_path / "my videos"
+    told = farmctl("inference", *TINY, *SMALL, "--num_frames", frames, "--output_path", folder)
+    assert told.exit_code == 130 and folder.is_dir()
+    job = told.stdout.split()[-2]
+    assert f"follow it again with `farmctl job watch {job} -o '{folder / name}'`, or cancel" in told.stderr
+    png = "only `farmctl inference` itself makes image_output_0__171198_90x128x1_0.png of it"
+    assert (png in told.stderr) == (frames == 1)
+    farmctl("job", "cancel", job)
+
+
+def test_no_note_tells_of_a_key_that_nobody_wrote(farmctl: Farmctl, tmp_path: Path):
+    config = tmp_path / "own.yaml"
+    for keys, noted in (("", []), ("stg_scale: 1", ["stg_scale"]), ("stg_mode: stg_av", ["stg_mode"])):
+        config.write_text(f"checkpoint_path: x\nguidance_scale: 1\n{keys}")
+        told = farmctl(
+            "inference", *TINY, *SMALL, "--num_frames", 9, "--pipeline_config", config, "--dry-run"
+        )
+        assert told.exit_code == 0, told.output
+        found = [line.split(":")[1].strip() for line in told.stderr.splitlines() if "has no effect" in line]
+        assert found == noted
+    config.write_text("checkpoint_path: x")
+    told = farmctl("inference", *TINY, *SMALL, "--num_frames", 9, "--pipeline_config", config, "--dry-run")
+    assert told.exit_code == 0 and "has no effect" not in told.stderr
+
+
+def test_images_that_overlap_are_named_as_they_were_given(farmctl: Farmctl, tmp_path: Path):
+    still = tmp_path / "s.png"
+    Image.new("RGB", (128, 96)).save(still)
+    held = ("--conditioning_media_paths", still, still, "--conditioning_start_frames", 0, 0)
+    told = farmctl(*bottle(*TINY, *SMALL, "--num_frames", 9, *held, "--dry-run"))
+    assert told.exit_code == 2
+    assert (
+        f"farmctl: conditioning_start_frames: {still} (number 2): frame 0 overlaps {still} (number 1), "
+        in told.stderr
+    )
+    assert "conditions" not in told.stderr and ".prepared" not in told.stderr.replace(str(still), "")
 
 
 @pytest.mark.parametrize(
@@ -128,16 +217,29 @@ def test_what_is_refused_is_named_as_it_was_given(farmctl: Farmctl, given: tuple
         ("--conditioning-start-frames 0 -1", "--conditioning_start_frames 0 --conditioning_start_frames -1"),
         ("--conditioning_strengths 1 --conditioning_strengths .5 1", "--conditioning_strengths .5 --conditioning_strengths 1"),
         ("--num_fr 9 --input=a", "--num_frames 9 --input_media_path=a"),
-        ("--conditioning_s 1 --co 2 --dry-run", "--conditioning_s 1 --co 2 --dry-run"),
+        ("--mod ltx-tiny --dry", "--model ltx-tiny --dry-run"),
+        ("--dry_run --pro=--x", "--dry-run --prompt=--x"),
         ("--offload_to_cpu --seed 3", "--offload_to_cpu true --seed 3"),
         ("--offload_to_cpu False", "--offload_to_cpu False"),
-        ("--conditioning_media_paths", "--conditioning_media_paths"),
     ],
 )  # fmt: skip
 def test_values_after_one_another_belong_to_the_option_before_them(given: str, read: str):
     assert list(_spread(given.split())) == read.split()
 
 
-def test_an_option_without_its_values_is_refused():
-    told = CliRunner().invoke(main, ["inference", "--conditioning_media_paths"])
-    assert told.exit_code == 2 and "requires an argument" in told.stderr
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ("--p ball", "ambiguous option: --p could match --prompt, --pipeline_config; write more of the name"),
+        ("--cond a", "ambiguous option: --cond could match --conditioning_media_paths, --conditioning_strengths, --conditioning_start_frames; "),
+        ("--h 9", "ambiguous option: --h could match --height, --help; "),
+        ("--conditioning_media_paths", "--conditioning_media_paths needs at least one value"),
+        ("--conditioning_media_paths --seed 3", "--conditioning_media_paths needs at least one value"),
+        ("--prompt --seed=3", "--prompt needs a value"),
+        ("--dry-run --prompt", "--prompt needs a value"),
+    ],
+)  # fmt: skip
+def test_an_option_that_is_not_clear_is_refused(given: str, refusal: str):
+    told = CliRunner().invoke(main, ["inference", *given.split()])
+    assert told.exit_code == 2 and f"Error: {refusal}" in told.stderr
+    assert "Usage: " in told.stderr

@@ -61,4 +61,4 @@ def test_what_is_no_time_is_refused_and_nothing_is_written(mine, home, arguments
 
 def test_a_folder_of_no_agent_is_refused(mine, tmp_path):
     done = mine("--home", str(tmp_path / "elsewhere"))
-    assert done.exit_code == 2 and "no farm-node has joined" in done.stderr
+    assert done.exit_code == 2 and "must be the home folder of a" in done.stderr

@@ -65,8 +65,12 @@ def test_presets_are_shown_and_quality_says_what_ddim_is(farmctl):
 
 def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
     plain = farmctl(*TEXT, "--steps", 5).stdout
-    assert "sampler:   euler\n" in plain and "guidance:  lightricks\n" in plain
+    assert "sampler:   euler\n" in plain and "guidance:  lightricks, scale 1\n" in plain
     assert "steps:     5 steps, 5 passes a window; 5 passes in all\n" in plain
+    assert "preset:" not in plain and "options:" not in plain and "negative:" not in plain
+    single = farmctl(*TEXT[:3], 1, *TEXT[4:], "--steps", 1).stdout
+    assert "steps:     1 step, 1 pass a window; 1 pass in all\n" in single
+    assert "noise:     1\n" in single and "renders:   1 frame (1 latent) at 96x64\n" in single
     options = ("--guidance-scale", 3, "--option", "stg_scale=1", "--option", "skip_block_list=[2, 3]")
     told = farmctl(*TEXT, "--steps", 5, "--sampler", "heun", *options).stdout
     assert "sampler:   heun\n" in told and "5 steps, 27 passes a window" in told
@@ -74,6 +78,42 @@ def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
         *TEXT[:3], 250, *TEXT[4:], "--steps", 6, "--guidance", "comfyui", "--option", "cfg=[2]"
     ).stdout
     assert "guidance:  comfyui\n" in long and "; 6 steps, 12 passes for the storyboard; " in long
+    assert (
+        "options:   cfg=[2]\n" in long
+        and "noise:     0.85, 0.536; 1, 0.992, … 0.536 for the storyboard\n" in long
+    )
+
+
+def test_a_dry_run_and_job_show_tell_the_same_settings_as_they_are_used(farmctl):
+    asked = ["submit", "text", "--frames", 33, "--size", "256x160", "--prompt", " ".join(["ball"] * 100)]
+    asked += ["--preset", "balanced", "--negative-prompt", "bad", "--option", "cfg_star_rescale=true"]
+    told = """preset:    balanced
+sampler:   dpmpp_2m
+guidance:  lightricks, scale 3.2
+steps:     25 steps, 50 passes a window; 50 passes in all
+noise:     1, 0.998, … 0.142
+options:   cfg_star_rescale=true
+negative:  bad
+"""
+    planned = farmctl(*asked, "--dry-run").stdout
+    assert told in planned, planned
+    assert "prompt:    ball ball" in planned and max(map(len, planned.splitlines())) < 250
+    job = farmctl(*asked).stdout.split()[1]
+    farmctl("job", "cancel", job)
+    shown = farmctl("job", "show", job).stdout
+    assert told in shown, shown
+    assert f"prompt:    {asked[7]}\n" in shown
+    settings = json.loads(farmctl("job", "show", job, "-o", "json").stdout)["settings"]
+    assert settings["guidance_scale"] == 3.2 and len(settings["schedules"][0]["noise_levels"]) == 25
+
+
+def test_job_show_tells_the_models_defaults(farmctl):
+    job = farmctl(*TEXT[:-1], "--option", "stg_scale=1", "--option", "skip_block_list=[2]").stdout.split()[1]
+    farmctl("job", "cancel", job)
+    shown = farmctl("job", "show", job).stdout
+    assert "sampler:   euler\nguidance:  lightricks, scale 1\n" in shown
+    assert "steps:     8 steps, 16 passes a window; 16 passes in all\n" in shown
+    assert "options:   skip_block_list=[2], stg_scale=1\n" in shown
 
 
 @pytest.mark.parametrize(

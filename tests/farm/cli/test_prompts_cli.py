@@ -138,7 +138,7 @@ def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, optio
     ("later", "message"),
     [
         ("0: b", "the prompt at 0 and the first"),
-        ("900: b", "the prompt at 900 begins"),
+        ("900: b", "the time 900 is too late: the prompt begins"),
         ("9:", "the text at 9 must not be empty"),
     ],
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from farm.cli import main
 from farm.cli.spec_file import read_job
 from farm.client import LocalCondition
-from farm.spec import Condition, InvalidSpec
+from farm.spec import Condition, InvalidSpec, JobSpec
 from tests.farm.cli.runs import variables
 
 JOB = """
@@ -88,6 +90,8 @@ def test_media_count_from_the_files_folder_and_paths_of_the_daemons_host_stay(tm
             "frames: !!python/object/apply:os.getcwd []",
             "spec: JOB is not valid YAML: line 1: could not determine",
         ),
+        ("options: {1: 2}", "options: each name must be a text, got 1; put the name in quotes"),
+        ("options: {not_honoured: {on: 2}}", "options.not_honoured: each name must be a text, got true"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_the_place(tmp_path, text, told):
@@ -96,6 +100,46 @@ def test_a_file_that_is_wrong_is_refused_with_the_place(tmp_path, text, told):
     with pytest.raises(InvalidSpec) as refused:
         read_job(str(file))
     assert str(refused.value).startswith(told.replace("JOB", str(file)))
+
+
+NUMBERS = [
+    *(
+        name
+        for name, field in JobSpec.model_fields.items()
+        if {int, float} & {field.annotation, *get_args(field.annotation)}
+    ),
+    *("conditions.0.frame", "conditions.0.strength", "later_prompts.0.frame"),
+]
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+def test_neither_true_nor_a_text_is_a_number(tmp_path, field):
+    parts = {"conditions": {"media": "a.png"}, "later_prompts": {"text": "a cube"}}
+    for value, told in (("true", "true"), ("'4'", '"4"')):
+        name, _, within = field.partition(".0.")
+        given = yaml.safe_load(value)
+        fields = {name: [{**parts[name], within: given}]} if within else {name: given}
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(fields))
+        with pytest.raises(InvalidSpec) as refused:
+            read_job(str(file))
+        assert refused.value.field == field
+        assert refused.value.problem.startswith(("must be a number ", "must be a whole number "))
+        assert refused.value.problem.endswith(f", got {told}")
+
+
+def test_the_numbers_of_a_job_are_all_checked():
+    assert set(NUMBERS) > {"frames", "width", "fps", "seed", "steps", "guidance_scale", "priority"}
+    assert len(NUMBERS) == 14
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--spec",), ("--dry-run", "--spec"), ("--spec", "--dry-run"), ("--spec=",)]
+)
+def test_spec_without_a_file_is_told_that_it_needs_one(arguments):
+    told = CliRunner().invoke(main, ["submit", *arguments])
+    assert told.exit_code == 2
+    assert "Error: --spec needs a file, such as `--spec job.yaml`, or - for standard input." in told.stderr
 
 
 def test_json_is_read_as_json_and_a_brace_may_begin_yaml(tmp_path):

@@ -165,7 +165,7 @@ def test_the_log_of_a_killed_renderers_attempt_is_printed(daemon, farmctl, node,
     node.deliver(lost, "schärfe\nstep 1 of 8 done\n".encode())
     printed = farmctl("task", "logs", f"{job.id}/window/0", "--epoch", 1)
     assert (printed.exit_code, printed.stdout) == (0, "schärfe\nstep 1 of 8 done\n")
-    assert "epoch 1 on host-nn/d0, lost" in printed.stderr
+    assert "epoch 1 on host-nn/d0 (lost)" in printed.stderr
     assert farmctl("task", "logs", "-f", f"{job.id}/window/0").stdout == printed.stdout
 
 

@@ -83,7 +83,9 @@ def test_what_media_carry_and_the_farm_drops_is_told_by_what_they_are(intake, st
     ]
     usual = told(intake, still("navy", NAVY), tmp_path / "plain.mp4")
     assert [
-        note for note in usual if note.startswith(("clip", "image")) and "latents that also hold" not in note
+        note
+        for note in usual
+        if note.startswith(("clip", "image")) and "the video after rendering" not in note
     ] == []
 
 

@@ -150,14 +150,22 @@ LEAST = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors"}
         (LEAST | {"pipeline_type": "multi-scale", "first_pass": {"stg_scael": 1}}, "pipeline_config.first_pass.stg_scael: there is no such key; did you mean 'stg_scale'?"),
         (LEAST | {"zzz": 3}, "pipeline_config.zzz: there is no such key"),
         (LEAST | {"num_frames": 9}, "pipeline_config.num_frames: must be given as the option --num_frames, not as a key of the config"),
-        (LEAST | {"num_inference_steps": True}, "pipeline_config.num_inference_steps: input should be a valid integer, got True"),
-        (LEAST | {"guidance_scale": "3"}, "pipeline_config.guidance_scale: input should be a valid number, got '3'"),
+        (LEAST | {"num_inference_steps": True}, "pipeline_config.num_inference_steps: must be a whole number at least 1, got True"),
+        (LEAST | {"guidance_scale": "3"}, "pipeline_config.guidance_scale: must be a number, or a list of numbers, got '3'"),
+        (LEAST | {"timesteps": []}, "pipeline_config.timesteps: must be a list of numbers above 0 and at most 1, and not empty, got []"),
+        (LEAST | {"timesteps": [1.0, 0]}, "pipeline_config.timesteps: must be a list of numbers above 0 and at most 1, got [1.0, 0]"),
+        (LEAST | {"skip_block_list": [3, [2]]}, "pipeline_config.skip_block_list: must be a list of whole numbers at least 0, or a list of lists of whole numbers at least 0, got [3, [2]]"),
+        (LEAST | {"decode_timestep": "1e-1"}, "pipeline_config.decode_timestep: must be a number, got '1e-1'; YAML takes 1e-1 for a text, so write 0.1 or 1.0e-1"),
+        (LEAST | {"stg_scale": [1, "1.5e12"]}, "pipeline_config.stg_scale: must be a number, or a list of numbers, got [1, '1.5e12']; YAML takes 1.5e12 for a text, so write 1.5e+12"),
+        (LEAST | {"first_pass": 3}, "pipeline_config.first_pass: must be names with values, got 3"),
+        (LEAST | {"decode_timestep": float("nan")}, "pipeline_config.decode_timestep: must be a number, got nan"),
+        (LEAST | {"checkpoint_path": ""}, "pipeline_config.checkpoint_path: must be a text, and not empty, got ''"),
         (LEAST | {"guidance_scale": [3, 1]}, "pipeline_config.guidance_scale: must have as many entries as `guidance_timesteps` (0), got 2"),
         (LEAST | {"skip_block_list": [[1]], "guidance_timesteps": [1.0, 0.5]}, "pipeline_config.skip_block_list: must have as many entries as `guidance_timesteps` (2), got 1"),
         (LEAST | {"timesteps": [0.5, 0.9]}, "pipeline_config.timesteps: each timestep must be lower than the timestep before, got [0.5, 0.9]"),
         (LEAST | {"num_inference_steps": 4, "skip_final_inference_steps": 4}, "pipeline_config.num_inference_steps: must be more than 4 (the number of skipped steps), got 4"),
         (LEAST | {"pipeline_type": "multi-scale"}, "pipeline_config.first_pass: must be given, because `pipeline_type` is 'multi-scale'"),
-        (LEAST | {"pipeline_type": "multi"}, "pipeline_config.pipeline_type: input should be 'base' or 'multi-scale', got 'multi'"),
+        (LEAST | {"pipeline_type": "multi"}, "pipeline_config.pipeline_type: must be 'base' or 'multi-scale', got 'multi'"),
     ],
 )  # fmt: skip
 def test_a_key_that_is_not_honoured_is_refused_by_name(settings: dict, refusal: str, tmp_path: Path):
@@ -168,11 +176,29 @@ def test_a_key_that_is_not_honoured_is_refused_by_name(settings: dict, refusal: 
     assert str(refused.value) == refusal
 
 
-@pytest.mark.parametrize(("content", "problem"), [("a: [", "is not YAML"), ("- 1", "must contain keys"), ("1: 2", "must contain keys"), ("", "must contain keys")])  # fmt: skip
-def test_a_file_that_is_no_config_is_refused(content: str, problem: str, tmp_path: Path):
-    (tmp_path / "own.yaml").write_text(content)
-    with pytest.raises(InvalidSpec, match=f"pipeline_config: .*own.yaml {problem}"):
+@pytest.mark.parametrize(("content", "problem"), [("a: [", "is not valid YAML: line 1: expected the node content"), ("a: 1\nb: c: d\n", "is not valid YAML: line 2: mapping values are not allowed here$"), ("a: \a", "is not valid YAML: character 4 .0x7. can't"), (b"a: \xff", "must be UTF-8, but byte 4"), ("a: 2024-13-40", ": month must be"), ("- 1", "must contain keys"), ("1: 2", "must contain keys"), ("", "must contain keys")])  # fmt: skip
+def test_a_file_that_is_no_config_is_refused(content: str | bytes, problem: str, tmp_path: Path):
+    (tmp_path / "own.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InvalidSpec, match=f"pipeline_config: .*own.yaml ?{problem}"):
         find_config(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("stg_scale: 1\ncheckpoint_path: x\nstg_scale: 0\n", 3),
+        ("checkpoint_path: x\nfirst_pass:\n  stg_scale: 1\n  stg_scale: 0\n", 4),
+        ("checkpoint_path: x\nsecond_pass: {stg_scale: 1,\n  stg_scale: 0}\n", 3),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused_with_its_line(content: str, line: int, tmp_path: Path):
+    (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(InvalidSpec) as refused:
+        find_config(str(tmp_path / "own.yaml"))
+    assert str(refused.value).endswith(
+        f"own.yaml is not valid YAML: line {line}: the key 'stg_scale' comes twice in one part of the file; "
+        "remove one of them"
+    )
 
 
 def test_a_name_that_is_no_config_gets_the_nearest():

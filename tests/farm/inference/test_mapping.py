@@ -10,7 +10,9 @@ import pytest
 from farm.inference.arguments import Conditioning, InferenceConfig
 from farm.inference.configs import Pass, PipelineConfig, checked_config, find_config, published
 from farm.inference.mapping import InferenceJob, job_of, model_of
+from farm.inference.refusals import in_its_words
 from farm.spec import InvalidSpec, parse_spec
+from plugins.ltx.options import LtxOptions, schedule
 
 PROMPT = "a red ball rolls"
 NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
@@ -176,6 +178,50 @@ def test_the_sampler_of_a_config_is_a_schedule(sampler: str | None, schedule: st
     assert job_of(InferenceConfig(), config).fields["options"].get("schedule") == schedule
 
 
+@pytest.mark.parametrize("name", ["ltx-video-2b-v0.9", "ltx-video-2b-v0.9.1.safetensors"])
+def test_the_first_checkpoints_bring_the_sd3_schedule(name: str):
+    def options(**keys: Any) -> Any:
+        config = checked_config({"checkpoint_path": name, **keys})
+        return job_of(InferenceConfig(), config, "ltx-tiny").fields["options"]
+
+    sd3 = {"schedule": "sd3", "shift_terminal": 0.1}
+    assert options().items() >= sd3.items() and options(sampler="from_checkpoint").items() >= sd3.items()
+    assert options(sampler="uniform")["schedule"] == "uniform"
+    assert not options(timesteps=[1.0, 0.5]).keys() & sd3.keys()
+
+
+@pytest.mark.parametrize(
+    ("keys", "sent", "implied"),
+    [
+        ({}, {"stg_scale": 1.0, "rescaling_scale": 0.7}, {"stg_scale", "rescaling_scale"}),
+        ({"guidance_scale": 1}, {}, set()),
+        ({"guidance_scale": 1, "stg_scale": 2}, {"stg_scale": 2.0}, set()),
+        ({"guidance_scale": 1, "skip_block_list": [3]}, {"stg_scale": 1.0, "rescaling_scale": 0.7, "skip_block_list": [3]}, {"stg_scale", "rescaling_scale"}),
+        ({"stg_scale": 0, "decode_timestep": 0.2}, {"stg_scale": 0, "decode_timestep": 0.2}, set()),
+    ],
+)  # fmt: skip
+def test_a_key_that_nobody_wrote_is_sent_only_where_it_counts(keys: dict, sent: dict, implied: set):
+    found = job_of(InferenceConfig(), checked_config({"checkpoint_path": "x", **keys}), "ltx-tiny")
+    own = {key: value for key, value in found.fields["options"].items() if key != "not_honoured"}
+    assert own == sent | {"guidance_scale": keys.get("guidance_scale", 4.5)}
+    assert found.implied == implied | ({"guidance_scale"} - keys.keys())
+
+
+def test_other_models_decode_as_lightricks_pipeline_does():
+    config = checked_config({"checkpoint_path": "ltxv-13b-0.9.7-dev"})
+    assert job_of(InferenceConfig(), config).fields["options"]["decode_timestep"] == 0.0
+
+
+@pytest.mark.parametrize(("checkpoint", "blocks", "wrong"), [("ltxv-2b-0.9.6-dev-04-25", [3, 28], 28), ("ltxv-13b-0.9.7-dev", [[1], [99]], 99)])  # fmt: skip
+def test_a_block_that_the_checkpoint_lacks_is_refused(checkpoint: str, blocks: list, wrong: int):
+    keys = {"skip_block_list": blocks, "guidance_timesteps": [1.0, 0.5]}
+    config = checked_config({"checkpoint_path": checkpoint, **keys})
+    with pytest.raises(
+        InvalidSpec, match=f"skip_block_list: must name blocks from 0 to .*, got block {wrong}"
+    ):
+        job_of(InferenceConfig(), config, "ltx-tiny")
+
+
 @pytest.mark.parametrize(
     ("mode", "asked"),
     [
@@ -190,7 +236,7 @@ def test_the_modes_of_stg_have_their_short_names(mode: str, asked: str | None):
         {"checkpoint_path": "ltxv-13b-0.9.7-dev", "stg_mode": mode, "skip_block_list": [3]}
     )
     options = job_of(InferenceConfig(), config).fields["options"]
-    assert options.get("stg_mode") == asked and options["skip_block_list"] == ([3] if asked else [])
+    assert options.get("stg_mode") == asked and options.get("skip_block_list") == ([3] if asked else None)
 
 
 def test_another_mode_of_stg_is_refused():
@@ -318,3 +364,64 @@ def test_lists_that_do_not_belong_together_are_refused(given: dict, field: str):
     with pytest.raises(InvalidSpec) as refused:
         job("ltxv-2b-0.9.5", **given)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("noise", [-1, 10.5, float("nan")])
+def test_a_noise_that_no_model_takes_is_refused_where_it_counts(noise: float):
+    media = {"conditioning_media_paths": ["a"], "conditioning_start_frames": [0]}
+    with pytest.raises(InvalidSpec, match="^image_cond_noise_scale: must be from 0 to 10, got"):
+        job("ltxv-2b-0.9.5", image_cond_noise_scale=noise, **media)
+    job("ltxv-2b-0.9.5", image_cond_noise_scale=noise)
+
+
+PLAIN = {"checkpoint_path": "x"}
+STAGED = PLAIN | {"pipeline_type": "multi-scale", "stg_scale": 1, "first_pass": {"decode_timestep": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "named"),
+    [
+        (PLAIN, "frames", "num_frames"),
+        (PLAIN, "fps", "frame_rate"),
+        (PLAIN, "width", "width"),
+        (PLAIN, "steps", "pipeline_config.num_inference_steps"),
+        (PLAIN, "sampler", "pipeline_config.stochastic_sampling"),
+        (PLAIN, "options.schedule", "pipeline_config.sampler"),
+        (PLAIN, "options.stg_scale.2", "pipeline_config.stg_scale.2"),
+        (PLAIN, "options.image_cond_noise_scale", "image_cond_noise_scale"),
+        (PLAIN, "options.padding", "options.padding"),
+        (STAGED, "options.stg_scale", "pipeline_config.stg_scale"),
+        (STAGED, "options.decode_timestep", "pipeline_config.first_pass.decode_timestep"),
+    ],
+)
+def test_a_refusal_names_the_argument_or_the_key(keys: dict, field: str, named: str):
+    said = in_its_words(InvalidSpec(field, "must be at most 1, got 7"), checked_config(keys), ())
+    assert str(said) == f"{named}: must be at most 1, got 7"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "steps", "said"),
+    [
+        ({}, 7, "pipeline_config.num_inference_steps: must be 8 for the distilled model m, got 7; to take fewer steps, list their noise levels in `timesteps`"),
+        ({"schedule": "uniform"}, 8, "pipeline_config.sampler: must be 'from_checkpoint' or 'linear-quadratic' for the distilled model m, got 'uniform'"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_a_distilled_model_accepts_of_a_config(chosen: dict, steps: int, said: str):
+    with pytest.raises(InvalidSpec) as refused:
+        schedule(LtxOptions(**chosen), steps, 1024, "m")
+    assert str(in_its_words(refused.value, checked_config(PLAIN), ())) == said
+
+
+@pytest.mark.parametrize(
+    ("made_over", "media", "field", "said"),
+    [
+        (False, ("a.png", "a.png"), "conditions.1.frame", "conditioning_start_frames: a.png (number 2): meets a.png (number 1); only one image or clip may do so"),
+        (True, ("a.png", "a.png"), "conditions.1.frame", "conditioning_start_frames: a.png (number 1): meets a.png; only one image or clip may do so"),
+        (False, ("a.png", "b.png"), "conditions.1.strength", "conditioning_strengths: b.png: meets a.png; only one image or clip may do so"),
+        (False, ("a.png", "b.png"), "conditions.1.media.path", "conditioning_media_paths: b.png: meets a.png; only one image or clip may do so"),
+        (True, ("a.mp4", "b.png"), "conditions.0.frame", "input_media_path: a.mp4: meets a.mp4; only one image or clip may do so"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_argument_and_the_file(made_over: bool, media: tuple, field: str, said: str):
+    error = InvalidSpec(field, "meets conditions.0; only one condition may do so")
+    assert str(in_its_words(error, checked_config(PLAIN), media, made_over)) == said

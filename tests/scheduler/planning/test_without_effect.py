@@ -25,6 +25,7 @@ ABOUT = (
     "skip_initial",
     "timesteps",
     "frames: all",
+    "frames: the only",
 )
 
 
@@ -34,7 +35,7 @@ def told(media=(), **fields) -> list[str]:
     return [
         note
         for note in plan.notes
-        if note.startswith((*ABOUT, "image", "clip")) and "latents that also hold" not in note
+        if note.startswith((*ABOUT, "image", "clip")) and "that also hold" not in note
     ]
 
 
@@ -60,7 +61,7 @@ def test_nothing_is_told_of_a_usual_job(strategy, frames, media):
      ({"media": (CLIP,), "later_prompts": [{"frame": 9, "text": "a box"}]},
       "prompt: the one at frame 0 shows nowhere, because all of its frames (0 to 8) are given"),
      ({"media": (OVER,), "options": {"skip_initial_inference_steps": 2}},
-      "skip_initial_inference_steps: 1 of the 6 steps that are left are run, because the clip is partly kept"),
+      "skip_initial_inference_steps: 1 of the 6 steps that are left is run, because the clip is partly kept"),
      ({"media": (OVER,), "options": {"timesteps": [0.9, 0.5, 0.3]}}, "timesteps: 2 of the 3 are run, because the clip is partly kept"),
      ({"crossfade_frames": 0}, "crossfade_frames: has no effect, because there is one prompt"),
      ({"negative_prompt": "blur"}, "negative_prompt: has no effect with a guidance_scale of 1 (the default of ltx-tiny)"),
@@ -72,6 +73,8 @@ def test_nothing_is_told_of_a_usual_job(strategy, frames, media):
      ({"media": (CLIP, PreparedMedia("c", 40, 9, 0.0))}, "clip 2: has no effect at a strength of 0"),
      ({"media": (PreparedMedia("c", 0, 97, 0.0),)}, "clip: has no effect at a strength of 0"),
      ({"fps": 29.975}, "fps: 29.975 is taken as 30000/1001 (29.970)"),
+     ({"media": (OVER,), "steps": 2}, "steps: 1 of the 2 is run, because the clip is partly kept"),
+     ({"media": (PreparedMedia("a", 0, 1, 1.0),), "frames": 1}, "frames: the only one is given at strength 1"),
      ({"media": (WHOLE,)}, "frames: all 97 are given at strength 1, and none is rendered"),
      ({"media": (PreparedMedia("b", 40, 57, 1.0), PreparedMedia("a", 0, 40, 1.0))}, "frames: all 97 are given at strength 1")],
 )  # fmt: skip
@@ -110,6 +113,13 @@ def test_windows_that_are_sized_for_the_farm_leave_no_wish_for_their_length():
     candidates = [CandidateDevice("n/d", 1e12, 64 << 30, False)]
     (note,) = told(frames=300, layout="farm", window_latents=12, candidates=candidates)
     assert note.startswith("window_latents: has no effect with layout farm")
+
+
+def test_one_frame_in_a_latent_with_new_ones_is_told_as_one():
+    notes = plan_of(media=(PreparedMedia("c", 8, 9, 1.0),), frames=60).notes
+    assert any(
+        note.startswith("clip: 1 of the clip's 9 frames is in a latent that also holds") for note in notes
+    )
 
 
 def test_media_are_told_of_by_the_numbers_of_the_persons_list():
