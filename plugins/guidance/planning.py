@@ -249,23 +249,26 @@ class _Guidance:
             ]
         if scales.dialect is Dialect.LIGHTRICKS and "guidance_scale" in given and min(scales.cfg) < 1:
             said.append("guidance_scale: values below 1 are taken as 1, as inference.py takes them")
-        pushes = any(scale > 0 for scale in scales.stg) and any(scales.blocks)
         lightricks = scales.dialect is Dialect.LIGHTRICKS
-        if not pushes:
-            rest = {"skip_block_list", "layers", "stg_mode"} | ({"rescaling_scale"} if lightricks else set())
-            off = "stg_scale is 0" if lightricks else "stg is 0"
-            if any(scale > 0 for scale in scales.stg):
-                blocks = "skip_block_list" if lightricks else "layers"
-                said += [
-                    f"{name}: has no effect, because {blocks} is empty"
-                    for name in ("stg_scale", "stg")
-                    if name in given
-                ]
-                off = f"{blocks} is empty"
-            said += [f"{name}: has no effect, because {off}" for name in sorted(rest & given)]
+        guided, perturbs = any(scale > 1 for scale in scales.cfg), any(scales.blocks)
+        stg, blocks = ("stg_scale", "skip_block_list") if lightricks else ("stg", "layers")
+        if not any(scale > 0 for scale in scales.stg):
+            idle = {blocks, "stg_mode"} | ({"rescaling_scale"} if lightricks else set())
+            said += [f"{name}: has no effect, because {stg} is 0" for name in sorted(idle & given)]
+        elif not perturbs:
+            # With CFG, stg_scale still turns the rescaling on.
+            rescales = lightricks and guided
+            idle = {"stg_mode"} | (
+                set() if rescales else {stg} | ({"rescaling_scale"} if lightricks else set())
+            )
+            said += [f"{name}: has no effect, because {blocks} is empty" for name in sorted(idle & given)]
         elif lightricks and "rescaling_scale" in given and all(one in (0.0, 1.0) for one in scales.rescale):
             said.append("rescaling_scale: has no effect at 1 or 0: inference.py takes both as off")
-        if "cfg_star_rescale" in given and scales.star and all(scale == 1 for scale in scales.cfg):
+        if (
+            "cfg_star_rescale" in given
+            and scales.star
+            and not (guided if lightricks else any(scale != 1 for scale in scales.cfg))
+        ):
             said.append("cfg_star_rescale: has no effect, because guidance_scale is 1")
         return said
 

@@ -307,6 +307,14 @@ def test_what_changes_nothing_is_said(fields, said):
     assert not any(note.startswith(said) for note in plan_of(**ONE_WINDOW).notes)
 
 
+def test_an_option_that_only_turns_rescaling_on_gets_no_note():
+    """With CFG, rescaling acts where stg_scale does, though no block is perturbed."""
+    guided = {"guidance_scale": 3, "options": {"stg_scale": 1, "rescaling_scale": 0.7}}
+    assert plan_of(**ONE_WINDOW | guided).notes == ()
+    alone = plan_of(**ONE_WINDOW, options={"stg_scale": 1, "skip_block_list": [], "rescaling_scale": 0.7})
+    assert sorted(note.partition(":")[0] for note in alone.notes) == ["rescaling_scale", "stg_scale"]
+
+
 def test_comfyuis_own_names_of_its_presets_are_known():
     passes = {
         name: windows(plan_of(**LARGE, guidance="comfyui", options={"preset": name}))[0].passes
