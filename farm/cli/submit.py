@@ -279,8 +279,8 @@ def spec(
     FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. Options on the command line
     override these fields. If FILE is -, the command reads standard input. `farmctl submit spec FILE` does the same.
 
-    In FILE, the field `media` of each condition is the path of a clip or image on this machine. The command uploads
-    that clip or image. A relative path starts at the folder of FILE.
+    Each entry of `conditions` in FILE is a clip or image for the video. Its field `media` is a path on this machine,
+    relative to the folder of FILE. The command uploads the clip or image.
 
     \b
     Examples:

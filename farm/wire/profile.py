@@ -116,7 +116,7 @@ class Profile:
             )
         if "token" in wanted and not _WORD.fullmatch(wanted["token"]):
             raise NoProfile(
-                f"{path} is not a profile: its field 'token' is damaged (not one word). {_COPY_AGAIN}"
+                f"{path} is not a profile: its field 'token' is damaged (it must not contain spaces). {_COPY_AGAIN}"
             )
         return cls(
             host_and_port(wanted["server"], f"server in {path}"),

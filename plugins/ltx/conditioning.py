@@ -118,7 +118,7 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
         else:
             if condition.frame < 0 and have[1] > 1:
                 raise ValueError(
-                    f"frame: must be 0 or later for a condition of {have[1]} latents, got {condition.frame}"
+                    f"frame: must be 0 or later for a clip of {have[1]} latents, got {condition.frame}"
                 )
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):

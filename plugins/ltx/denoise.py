@@ -324,7 +324,7 @@ class Denoiser:
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
             raise ValueError(
-                f"prompt: its shares must have a column for each of the window's {self._noise.shape[1]} latents, "
+                f"prompt.shares: must have a column for each of the window's {self._noise.shape[1]} latents, "
                 f"got {prompt.shares.shape[1]} columns"
             )
         parts = [

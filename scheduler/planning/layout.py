@@ -115,8 +115,8 @@ def share_out(
     )
     if not layouts:
         raise ValueError(
-            f"no device has memory for windows of more than {held} latents. To cut {latents} latents into such "
-            f"windows with an overlap of {overlap}, some would have to be shorter than the minimum of {least} latents"
+            f"no device has memory for windows of more than {held} latents. If {latents} latents are cut into windows of at most "
+            f"{held} latents with an overlap of {overlap}, some windows are shorter than the minimum of {least} latents"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),

@@ -106,7 +106,7 @@ def latents(run: dict[str, Any], clips: int) -> None:
 def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
     """Train only the VAE's decoder.
 
-    A step costs half as much as in the command vae, and existing latents stay valid.
+    A step costs half as much as a step of the command `vae`, and existing latents stay valid.
     """
     autoencoder.train_decoder(
         run["folder"] / "decoder",

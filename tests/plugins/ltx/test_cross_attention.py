@@ -202,7 +202,7 @@ def test_a_sink_of_another_prompt_is_seen_by_a_window_that_shows_one(ltx, prompt
     [
         (
             {"prompt": split(1, 0)},
-            r"^prompt: its shares must have a column for each of the window's 5 latents, got 2 columns",
+            r"^prompt.shares: must have a column for each of the window's 5 latents, got 2 columns",
         ),
         (
             {"conditions": [Extra(drawn(2, 1), 8, shares=split(1, 0))]},
