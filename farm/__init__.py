@@ -1,4 +1,4 @@
-"""What all parts of the farm share: spec, records, store, wire, client and command line."""
+"""The code that all parts of the farm share: job specs, database, network messages, client and command line."""
 
 __version__ = "0.2.0"
 

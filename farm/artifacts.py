@@ -5,9 +5,9 @@ the artifact's id alone, never from a name that a person or plugin gave.
 
 This module doesn't use the database, in which farm.store keeps a record of each artifact.
 
-While an artifact is being written, the folder `.begun` holds a note for it. The note is an empty file named after the
-artifact's id. It is removed once the database has the artifact's record. If a daemon is killed, the next daemon finds
-the unfinished artifacts by their notes.
+While an artifact is being written, the folder `.begun` has an empty marker file for it. The marker is named after the
+artifact's id. The farm removes the marker once the database has the artifact's record. If a daemon is killed, the next
+daemon finds the unfinished artifacts by their markers.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ class ArtifactStore:
 
         Args:
             location: The artifact's location, from `location_for`.
-            size: The expected number of bytes. If the disk is full, `trouble` stays set until so many bytes are free,
-                or 256 MiB if `size` is larger.
+            size: The expected number of bytes. If a write fails, `trouble` stays set until this many bytes are
+                free on the disk, but at most 256 MiB.
 
         Raises:
             Unwritable: The file can't be created.
@@ -148,10 +148,11 @@ class ArtifactStore:
         return writing
 
     def unfinished(self) -> list[str]:
-        """Return the ids of artifacts that were begun but aren't being written now; at most 10,000.
+        """Return the ids of artifacts that may have been left unfinished; at most 10,000.
 
-        An artifact is complete if the database has a record of it. Look up the records after this call, and then call
-        `clear` for each artifact without a record.
+        Each of these artifacts was begun, and is not being written now. If the database has a record of an artifact,
+        the artifact is complete all the same. So look up the records after this call. Then call `clear` for each
+        artifact without a record.
 
         Raises:
             OSError: The list of begun artifacts can't be read.
@@ -170,15 +171,15 @@ class ArtifactStore:
         Writing(self, self.location_for(artifact_id)).abort()
 
     def older_parts(self, before: float) -> dict[str, str]:
-        """Find unfinished files of earlier versions of the farm, which wrote no notes.
+        """Find unfinished files of earlier versions of the farm, which `unfinished` doesn't find.
 
-        This walks through the whole store, which may take long. Only stores on disk have such files.
+        This walks through the whole store, which may take long. A store that isn't on disk has no such files.
 
         Args:
             before: Unix time. Only files last written before this time are returned.
 
         Returns:
-            A dict from each file's location to the artifact's id, with at most 10,000 entries.
+            A dict with at most 10,000 entries. Each key is a file's location; the value is the artifact's id.
         """
         if not self._local:
             return {}
@@ -213,7 +214,10 @@ class ArtifactStore:
         return found
 
     def recorded(self, artifact_id: str) -> None:
-        """Remove the note that marks an artifact as unfinished. Call this once the database has its record."""
+        """Remove the file that marks an artifact as unfinished.
+
+        Call this once the database has the artifact's record.
+        """
         # A note that can't be removed only costs a look at the record later.
         with contextlib.suppress(OSError):
             self.filesystem.rm_file(self._note(artifact_id))
@@ -223,7 +227,11 @@ class ArtifactStore:
         return self.path(f"{self._notes}/{artifact_id}")
 
     def check(self) -> str:
-        """Write a small file to test whether artifacts can be stored now. Return `trouble`."""
+        """Write a small file to test whether artifacts can be stored now.
+
+        Returns:
+            Why artifacts can't be stored; "" if they can.
+        """
         with contextlib.suppress(Unwritable):
             with self.storing(self._short_of):
                 if self._local and shutil.disk_usage(self.root).free < self._short_of:
@@ -247,9 +255,13 @@ class ArtifactStore:
 
     @contextmanager
     def storing(self, size: int) -> Iterator[None]:
-        """Turn an OSError that is raised inside this context into Unwritable, and set `trouble`.
+        """Turn an OSError that is raised inside this context into Unwritable.
 
-        `size`: the number of bytes to be stored inside this context.
+        The attribute `trouble` is then set to the error's text, so that others can read why nothing can be stored.
+        Unwritable is also raised at the start if the store's disk isn't mounted.
+
+        Args:
+            size: The number of bytes to be stored inside this context.
         """
         try:
             self._mark()
@@ -280,7 +292,10 @@ class ArtifactStore:
         self._marked = True
 
     def stored(self, size: int) -> None:
-        """Clear `trouble` after a write of `size` bytes, unless a larger write failed before."""
+        """Set `trouble` to "" after a successful write of `size` bytes, because artifacts can be stored again.
+
+        If a larger write failed before, `trouble` stays, because a write of that size may still fail.
+        """
         if size >= self._short_of:
             self.trouble, self._short_of = "", 0
 
@@ -345,10 +360,10 @@ def _own_folder(location: str) -> str:
 class Writing:
     """An artifact that is being written. Call `open`, `write`, `commit` and `recorded`, in this order.
 
-    Until `recorded` is called, `abort` removes all that was written. A method that raises Unwritable has already called
-    `abort`.
+    Until `recorded` is called, `abort` removes all that was written. If a method raises Unwritable, it has already
+    called `abort`.
 
-    Raises ValueError if `location` isn't one that `ArtifactStore.location_for` returned.
+    Raises ValueError if `location` doesn't come from `ArtifactStore.location_for`.
     """
 
     # This does no I/O, so that a caller who is interrupted in `open` can still call `abort`.
@@ -417,7 +432,10 @@ class Writing:
         self._store.recorded(self._id)
 
     def abort(self) -> None:
-        """Remove the file and its note, also after `commit`. Calling this twice is no error."""
+        """Remove all that was written of the artifact, even after `commit`.
+
+        After `recorded`, this does nothing. Calling this twice is no error.
+        """
         if self._stays:
             return
         with contextlib.suppress(OSError, ValueError):

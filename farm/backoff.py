@@ -6,7 +6,7 @@ import time
 
 
 class Backoff:
-    """Waits between tries. The first wait is `first` seconds; each further wait doubles, up to `longest` seconds."""
+    """Gives the waits between tries: `first` seconds, then twice as long each time, up to `longest` seconds."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest
@@ -29,7 +29,7 @@ class Backoff:
 class Patience:
     """Pauses between the tries of a call that fails.
 
-    The pauses double from 0.1 s to 2 s. No more tries are made once `seconds` have passed since the first failure.
+    The pauses double from 0.1 s to 2 s. `seconds` after the first failure, no more tries are made.
     """
 
     def __init__(self, seconds: float) -> None:

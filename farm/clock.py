@@ -1,4 +1,7 @@
-"""The clock by which leases run out. It runs on while the machine sleeps, and ignores changes of the system's time."""
+"""The clock by which leases run out.
+
+The clock keeps running while the machine sleeps. Changes of the system's time don't affect the clock.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import time
 
 
 def boottime() -> float:
-    """Return the seconds since boot, including time asleep (CLOCK_BOOTTIME, or else the monotonic clock)."""
+    """Return the seconds since boot. On systems with CLOCK_BOOTTIME, they include the time that the machine slept.
+
+    Other systems use the monotonic clock.
+    """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

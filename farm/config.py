@@ -423,7 +423,8 @@ def load_config(
     """Return the daemon's settings.
 
     Args:
-        path: The path of farm.toml; None: the file that FARM_CONFIG names, else farm.toml in the home, if it exists.
+        path: The path of farm.toml. None stands for the file that FARM_CONFIG names. Without FARM_CONFIG, None
+            stands for farm.toml in the home, if that file exists.
         environ: The environment variables, such as FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME.
         overrides: Values of flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}. A flag with the value
             None was not given.
@@ -457,8 +458,8 @@ def load_node_config(
     """Return the settings of an agent.
 
     Args:
-        path: The path of node.toml; None: the file that FARM_NODE_CONFIG names, else node.toml in the home, if it
-            exists.
+        path: The path of node.toml. None stands for the file that FARM_NODE_CONFIG names. Without
+            FARM_NODE_CONFIG, None stands for node.toml in the home, if that file exists.
         environ: The environment variables, such as FARM_NODE_<KEY> and FARM_NODE_<SECTION>_<KEY>.
         overrides: Values of flags by dotted key, such as {"owner.idle": 300}. A flag with the value None was not
             given.

@@ -51,18 +51,18 @@ _OF_DISKS = {
 
 
 def is_of_files(error: OSError) -> bool:
-    """Return whether an error is about a file or a disk, rather than, for example, a socket or a process.
+    """Return whether an error is about a file or a disk, and not, for example, about a socket.
 
-    Such an error is shown to people as one line. Every other OSError is shown with its traceback.
+    Errors about files and disks are shown to people as one line. Every other OSError is shown with its traceback.
     """
     # A subclass of OSError, such as the one for standard output, says by itself what it is about.
     return error.filename is not None or (type(error) is OSError and error.errno in _OF_DISKS)
 
 
 def of_system(error: OSError) -> str:
-    """Return a line that tells people about an error of a file or a disk.
+    """Return an error about a file or a disk as one line for people.
 
-    The line names the file or folder, what the system says, and what to do next.
+    The line says what went wrong and what to do next. It begins with the file or folder if the error names one.
     """
     about = "" if error.filename is None else f"{error.filename}: "
     if remedy := _OF_DISKS.get(error.errno or 0):

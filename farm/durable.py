@@ -46,7 +46,7 @@ def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
 def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> None:
     """Write a file that appears complete or not at all, and that only its owner can read (0600).
 
-    A folder at `path` is renamed first, as `set_aside` does.
+    If there is a folder at `path`, it is first renamed with `set_aside`.
 
     Args:
         path: The file.
@@ -87,9 +87,9 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder that only its owner can open (0700) and return its path. An existing folder is given that mode.
+    """Make a folder that only its owner can open (mode 0700), and return its path.
 
-    Raises OSError.
+    An existing folder is given the same mode. Raises OSError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
@@ -129,13 +129,12 @@ def _sync(path: Path) -> None:
 def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: None) -> Iterator[Path]:
     """Make a new work folder (0700) for a `with` block, and remove it when the block ends or fails.
 
-    First, work folders of the same name are removed if the processes that made them are dead.
+    Before that, the function removes old work folders with the same `name` whose processes are dead.
 
     Args:
         folder: The folder in which the work folder is made.
-        name: A name for the purpose. It becomes part of the work folder's name.
-        end: Called with each old work folder before it is removed. It can stop processes that the dead process had
-            started there.
+        name: Says what the work folder is for. This word becomes part of the work folder's name.
+        end: Called with each old work folder before its removal. `end` can stop processes that still use the folder.
 
     Raises:
         OSError: The work folder can't be made.
@@ -162,7 +161,7 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
 def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
     """Remove the unfinished files and folders that dead processes have left in `folder`.
 
-    A process is dead if it no longer locks its file or folder. Files and folders of other users stay.
+    A file or folder that no process has locked belongs to a dead process. Files and folders of other users stay.
 
     Args:
         folder: The folder to clear.
@@ -188,9 +187,9 @@ def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename the file or folder at `path` to NAME.damaged-DATE and return the new path. Nothing is overwritten.
+    """Rename the file or folder at `path` to NAME.damaged-DATE, and return the new path.
 
-    Raises OSError.
+    No other file is overwritten. Raises OSError.
     """
     aside = aside_name(path)
     os.rename(path, aside)
@@ -209,9 +208,9 @@ def aside_name(path: Path) -> Path:
 
 
 def start_over(path: Path) -> Path | None:
-    """Move a damaged file out of the way with `set_aside`, so that a new file can be made at `path`.
+    """Rename a damaged file with `set_aside`, so that a new file can be made at `path`.
 
-    Returns the new path of the damaged file, or None if there was no file. Raises OSError.
+    Returns the new path of the damaged file, or None if there was no file at `path`. Raises OSError.
     """
     with contextlib.suppress(FileNotFoundError):
         return set_aside(path)

@@ -1,7 +1,9 @@
 """Checks for file names: whether a text is an id, and whether it contains control characters.
 
-Pure. The farm builds its own paths only from ids and from file endings that this installation knows. File names that
+The farm builds its own paths only from ids and from file endings that this installation knows. File names that
 clients give are shown to people, but never opened as paths.
+
+Pure: does no I/O.
 """
 
 from __future__ import annotations

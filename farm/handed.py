@@ -25,13 +25,16 @@ class HandedArtifact:
 
 @dataclass(frozen=True)
 class Member:
-    """A task's place in its lockstep group. It is sent to the renderer that does the task.
+    """A task's place in its lockstep group, as sent to the task's renderer.
+
+    The tasks of a lockstep group denoise at the same time, step by step.
 
     Attributes:
         group: The group's name.
         key: The task's key.
         renderer: The name of the renderer that does the task.
-        places: For the key of each neighbouring task, the name of the renderer that does it, if the farm knows one.
+        places: For the key of each neighbouring task, the name of the renderer that does the neighbouring task. A task
+            is left out if the farm doesn't know the task's renderer.
     """
 
     group: str
@@ -65,12 +68,12 @@ class Handed:
 
     Attributes:
         shared: The part of the plan that all tasks of the job get, as JSON.
-        inputs: The artifacts that the task needs: `inputs[key][name]` is the artifact `name` made by the task `key`.
-            The images and clips given with the job have the key "".
-        member: The task's lockstep group; None: the task is in no group.
-        state: The state saved by an earlier attempt, from which this attempt continues; None: this attempt starts
-            from the beginning.
-        notes: The notes for people that the job had when this message was made.
+        inputs: The artifacts that the task needs. `inputs[key][name]` is the artifact called `name` that the task
+            `key` made. The images and clips given with the job are under the key "".
+        member: The task's place in its lockstep group. None: the task is in no group.
+        state: The progress that an earlier attempt saved. This attempt continues from there. None: this attempt
+            starts from the beginning.
+        notes: The sentences that the farm had shown to people about the job when this message was made.
         job: The job's id, for logs.
         node: The node's name, for logs.
     """
@@ -100,13 +103,14 @@ class Handed:
 
 
 def names_of(sent: bytes) -> dict[str, str]:
-    """Return the log fields that describe a message to a renderer.
+    """Return which job, task and node a message to a renderer is about, for log lines.
 
     Args:
         sent: The message's bytes.
 
     Returns:
-        The values of the fields `job`, `task` and `node`. Empty if the message can't be read.
+        The job's id, the task's key and the node's name, under the keys "job", "task" and "node". The mapping is empty
+        if the message can't be read.
     """
     try:
         told = json.loads(sent)
@@ -117,7 +121,9 @@ def names_of(sent: bytes) -> dict[str, str]:
 
 
 def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:
-    """Return a SHA-256 of all that decides a task's result. Two tasks with the same fingerprint make the same result.
+    """Return a hash (SHA-256) of everything that decides a task's result.
+
+    Two tasks with the same hash make the same result.
 
     Args:
         key: The task's key, such as "window/3".

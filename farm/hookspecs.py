@@ -2,8 +2,8 @@
 
 A package registers its plugins in up to three entry-point groups:
 
-- `farm.planning`: The daemon loads these plugins. They offer what jobs may name, such as models and output formats, and
-  tell what planning must know about each. They must not import torch.
+- `farm.planning`: The daemon loads these plugins. They provide what a job can choose by name, such as models and output
+  formats. They also provide the facts that planning needs about each. They must not import torch.
 - `farm.rendering`: Renderers load these plugins. They work on tensors and write video.
 - `farm.node`: Agents load these plugins. They tell whether somebody is at the workstation, and must not import torch.
 """
@@ -32,31 +32,36 @@ hookimpl = pluggy.HookimplMarker("farm")
 
 
 class PlanningHooks:
-    """Hooks of the group `farm.planning`: what jobs may name, and what planning must know about it."""
+    """Hooks of the group `farm.planning`. They provide what a job can choose by name, such as models.
+
+    They also provide the facts that planning needs, for example how large a model is.
+    """
 
     @hookspec
     def farm_models(self) -> list[ModelFacts]:
-        """Return the models that jobs may name."""
+        """Return the models that a job can choose by name."""
 
     @hookspec
     def farm_strategies(self) -> list[Strategy]:
-        """Return the strategies that jobs may name."""
+        """Return the strategies that a job can choose by name."""
 
     @hookspec
     def farm_outputs(self) -> list[OutputFacts]:
-        """Return the output formats that jobs may name."""
+        """Return the output formats that a job can choose by name."""
 
     @hookspec
     def farm_samplers(self) -> list[SamplerFacts]:
-        """Return the samplers that jobs may name."""
+        """Return the samplers that a job can choose by name."""
 
     @hookspec
     def farm_guidances(self) -> list[GuidanceFacts]:
-        """Return the guidances that jobs may name."""
+        """Return the guidances that a job can choose by name."""
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
-        """Return an object that joins segments on a machine without a renderer. The plugin must not import torch.
+        """Return an object that joins encoded segments into one file, on a machine without a renderer.
+
+        The plugin must not import torch.
 
         Args:
             output: The name of the segments' output format.
@@ -67,14 +72,14 @@ class PlanningHooks:
 
     @hookspec(firstresult=True)
     def farm_default_source(self, model: str, cache: Path) -> str | None:
-        """Return where to load a model from if the node's settings name no source for it.
+        """Return the source of a model's weights. Called if the node's settings name no source for the model.
 
         Args:
             model: The name of the model.
             cache: The node's folder for files that plugins can make again. The plugin may build the model there.
 
         Returns:
-            A folder or a hub id, or None if this plugin has no source for the model.
+            A folder or a Hugging Face id; None if this plugin has no source for the model.
         """
 
     @hookspec(firstresult=True)
@@ -83,11 +88,11 @@ class PlanningHooks:
 
         Args:
             model: The name of the model.
-            source: The folder or hub id that holds the weights.
+            source: The folder or the Hugging Face id of the weights.
             cache: A folder in which the plugin may store hashes, because hashing takes minutes.
 
         Returns:
-            The hash, or None if `source` holds no weights of the model.
+            The hash; None if `source` has no weights of the model.
         """
 
 
@@ -102,7 +107,7 @@ class RenderingHooks:
 
         Args:
             model: The name of the model.
-            source: The folder or hub id of its weights.
+            source: The folder or the Hugging Face id of the model's weights.
             precision: One of the precisions in the model's facts, such as "bf16".
             device: The device that the renderer serves.
 
@@ -127,7 +132,7 @@ class RenderingHooks:
 
         Args:
             sampler: The name of the sampler.
-            options: The sampler's options, as JSON by name. Options that have their default are left out.
+            options: The sampler's options: the values, as JSON, by name. Options at their default value are left out.
 
         Returns:
             The sampler, or None if this plugin doesn't have it.
@@ -141,9 +146,9 @@ class RenderingHooks:
 
         Args:
             guidance: The name of the guidance.
-            options: The guidance's options, as JSON by name. Options that have their default are left out.
+            options: The guidance's options: the values, as JSON, by name. Options at their default value are left out.
             guidance_scale: The scale of classifier-free guidance. A scale in `options` takes precedence.
-            sigmas: The window's falling schedule, which ends with 0.
+            sigmas: The noise levels of the window's denoising steps, from high to low. The last one is 0.
 
         Returns:
             The guidance, or None if this plugin doesn't have it.
@@ -155,7 +160,7 @@ class NodeHooks:
 
     @hookspec
     def farm_presences(self) -> list[Presence]:
-        """Return ways to tell whether somebody is at this machine.
+        """Return objects that can tell whether somebody is at this machine.
 
-        The setting owner.presence in node.toml selects one of them by its name.
+        Each object has a name. The setting owner.presence in node.toml selects one object by its name.
         """

@@ -1,4 +1,4 @@
-"""Conversion of frozen dataclasses to JSON and back. Pure.
+"""Conversion of frozen dataclasses to JSON and back. Pure: no I/O.
 
 In JSON, a field is named by its pydantic alias. A field without an alias keeps its own name.
 """

@@ -1,7 +1,7 @@
 """A log file of limited size: when the file is full, it is renamed, and a new file takes its place.
 
-If the standard output or error of the process that writes the log also goes to the file, the process redirects it to
-the new file. Python's RotatingFileHandler doesn't do that.
+The process that writes the log may also send its standard output and error to the file. The process then redirects
+these two streams to the new file as well. Python's RotatingFileHandler doesn't do that.
 """
 
 from __future__ import annotations

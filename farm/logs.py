@@ -1,8 +1,8 @@
-"""Logs: the lines that every process of the farm writes about itself, and how much of an attempt's log is kept.
+"""Sets up the logs of the farm's processes, and finds the part of an attempt's log that a reader hasn't seen.
 
-farmd, bridge, farm-node, renderer and Ray's launchers write lines in the same format, text or JSON, and with the same
-fields: `process` (the process that writes the line), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request`
-(the id of a client's call).
+farmd, bridge, farm-node, renderer and Ray's launchers write lines in the same format: text or JSON. The lines have the
+same fields: `process` (the process that writes the line), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and
+`request` (the id of a client's call).
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
     """Return the part of a log that its reader hasn't seen yet.
 
-    The farm cuts out the middle of a log that grows too long. If the reader had stopped in that part, the result
-    is a line that says that a part was cut out, followed by the end of the log.
+    The farm cuts out the middle of a log that grows too long. The place at which the reader stopped may have been cut
+    out too. The result is then a line that says that a part was cut out, followed by the end of the log.
 
     Args:
         kept: The log as it is stored now.
         seen: The number of bytes that the reader has seen.
-        last: The last few of those bytes.
+        last: The last few bytes that the reader has seen.
     """
     if kept[:seen].endswith(last):
         return kept[seen:]
@@ -110,7 +110,7 @@ def configure_logs(
         format: text or json.
         process: The name of this process: farmd, bridge, agent, renderer, …
         file: The file to write to; None: standard error. The file is rotated when it is full. Standard error is
-            rotated too if it is the file that the environment variable LTX_FARM_LOG_FILE names.
+            rotated too if it goes to the file that the environment variable LTX_FARM_LOG_FILE names.
         libraries: Whether warnings and errors of libraries are written to the log too.
         bound: Further fields that are added to every line.
     """

@@ -1,4 +1,7 @@
-"""Suggestions for mistyped words. Pure. A suggestion is only shown; the farm never acts on it."""
+"""Suggestions for mistyped words. A suggestion is only shown; the farm never acts on it.
+
+Pure: does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ _LIKENESS = 0.7
 def nearest(word: str, accepted: Iterable[str]) -> str:
     """Return the accepted word that a mistyped word probably stands for; "" if there is none.
 
-    That is the only accepted word that begins with `word`, or else the most similar one. Letter case is ignored.
+    If exactly one accepted word begins with `word`, that accepted word is returned. Otherwise the most similar accepted
+    word is returned, if any is similar enough. Letter case is ignored.
     """
     by_lower: dict[str, str] = {}
     for one in accepted:
@@ -28,7 +32,10 @@ def nearest(word: str, accepted: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, accepted: Iterable[str]) -> str:
-    """Return the end of an error message about `word`: "; did you mean 'submit'?", or "" if no accepted word is near."""
+    """Return a suggestion to put at the end of an error message: "; did you mean 'submit'?".
+
+    Returns "" if no accepted word is similar to `word`.
+    """
     found = nearest(word, accepted)
     return f"; did you mean {found!r}?" if found else ""
 

@@ -1,4 +1,6 @@
-"""Options that plugins declare: typed settings of models, strategies, samplers and guidances. Pure.
+"""Options of plugins: typed settings of models, strategies, samplers and guidances.
+
+Pure: no clock, no I/O.
 
 A plugin declares its options as a subclass of `Options`, with a default and a description for each field. A job gives
 options by name, such as `eta`. The kind of the plugin may stand before the name, as in `sampler.eta`.
@@ -45,16 +47,19 @@ NONE = NoOptions()
 
 
 class Offer(Protocol):
-    """What a plugin offers and a job can choose by name: a model, a strategy, a sampler or a guidance."""
+    """A model, strategy, sampler or guidance from a plugin. A job chooses it by name."""
 
     @property
     def name(self) -> str:
-        """The name by which jobs ask for the offer."""
+        """The name by which jobs ask for this model, strategy, sampler or guidance."""
         ...
 
 
 def options_of(offer: object) -> type[Options]:
-    """Return the class of an offer's options. A plugin that declares none has NoOptions."""
+    """Return the class of the options of `offer`: a model, strategy, sampler or guidance from a plugin.
+
+    Returns NoOptions if `offer` has no options.
+    """
     return getattr(offer, "options", NoOptions)
 
 
@@ -92,11 +97,11 @@ def listed(options: type[Options]) -> list[Option]:
 def assigned(text: str) -> tuple[str, Any]:
     """Return the name and the value of an option that is written `name=value`.
 
-    The value is read as JSON if it is valid JSON, otherwise as plain text. A list of numbers needs only commas, no
-    brackets (1,2,3), and its numbers may be written .5 for 0.5.
+    The value is read as JSON if it is valid JSON. Numbers such as .5 and lists of numbers without brackets, such as
+    1,2,3, are also read as JSON would read 0.5 and [1,2,3]. Any other value is plain text.
 
     Raises:
-        InvalidSpec: There is no name or no `=` (field "options").
+        InvalidSpec: There is no name or no `=`. The error's field is "options".
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
@@ -118,7 +123,7 @@ def assigned(text: str) -> tuple[str, Any]:
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """Return the options that are written `name=value`, by name (see `assigned`).
+    """Return the values of options that are written `name=value`, by name. `assigned` says how values are read.
 
     Raises:
         InvalidSpec: A text has no name or no `=`, or a name comes twice.
@@ -142,11 +147,12 @@ def _no_number(text: str) -> float:
 
 @dataclass(frozen=True)
 class Settled:
-    """The options of a job, each given to the plugin that takes it.
+    """The options of a job, sorted by the plugins that take them.
 
     Attributes:
         by_kind: The options of each plugin of the job, by the plugin's kind, such as "sampler".
-        without_effect: A note for each given option that has no effect, because only plugins outside the job take it.
+        without_effect: One sentence for each given option that has no effect. Such an option belongs only to plugins
+            that the job doesn't use.
     """
 
     by_kind: Mapping[str, Options]
@@ -161,8 +167,8 @@ def settle(
     Args:
         given: The job's options, by name.
         chosen: The job's plugins, by kind, such as {"sampler": …}.
-        offers: All installed plugins, by kind. If only a plugin outside `chosen` takes an option, the option has no
-            effect.
+        offers: All installed plugins, by kind. An option that only plugins outside `chosen` take is not refused, but
+            has no effect.
 
     Raises:
         InvalidSpec: An option is unknown, fits two of the job's plugins, is given twice, or has a wrong value.
@@ -207,7 +213,8 @@ def takers(key: str, chosen: Mapping[str, Offer]) -> list[tuple[str, str]]:
         chosen: The job's plugins, by kind.
 
     Returns:
-        The kind of each such plugin, with the option's bare name.
+        One pair for each plugin that knows the option. First, the plugin's kind; second, the option's name without a
+        kind. Empty if no plugin knows the option.
     """
     kind, dot, name = key.partition(".")
     if dot:
@@ -269,7 +276,7 @@ def accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_i
     Args:
         schema: The schema.
         defined: The schemas to which `schema` refers, by name.
-        several_of_it: Return words that follow "a list of".
+        several_of_it: Whether to return the plural, such as "whole numbers", which can follow "a list of".
     """
     if reference := schema.get("$ref"):
         return accepted(defined[reference.rpartition("/")[2]], defined, several_of_it)

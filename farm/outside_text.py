@@ -1,8 +1,10 @@
-"""Text from outside the farm: file names, tags of media, output of other programs, input of people and plugins.
+"""Makes text from outside the farm safe to show, to store and to use as a file's name, and hides secrets in text.
 
-Pure. Such text may contain anything: terminal escapes, line breaks, marks that reverse a name's direction, unpaired
-surrogates, or a megabyte of letters. These functions make a text safe to show, to store or to use as a file's name, and
-hide secrets in a text.
+Text from outside is, for example, a file name, the output of another program, or the input of a person. It may contain
+anything: terminal escapes, line breaks, marks that reverse a name's direction, unpaired surrogates, or a megabyte of
+letters.
+
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -93,8 +95,8 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
 def hidden(text: object) -> str:
     """Return `text` with its secrets replaced: tokens, parts of tokens, and passwords in URLs.
 
-    A secret is recognised only by its form, because people paste tokens into wrong places. So a word that looks like
-    a token by chance is replaced too. Calling the function on its own result changes nothing.
+    People paste tokens into wrong places, so the function recognises a secret only by its form. A word that looks like
+    a token by chance is therefore replaced too. Calling the function on its own result changes nothing.
     """
     told = _NAMED_TOKEN.sub(NOT_SHOWN, str(text))
     told = _IN_A_URL.sub(r"\1:***@", told)
@@ -104,9 +106,10 @@ def hidden(text: object) -> str:
 
 
 def hidden_word(text: str) -> str:
-    """Return `text` as `hidden` does, but also hide a single word that only resembles a token.
+    """Return `text` as `hidden` does, but be stricter if the text is a single word.
 
-    This is for values such as a file's name or an address, because people sometimes paste a token there.
+    A word that looks random is then hidden even if it is too short for `hidden`. Use this function for values such as
+    a file's name or an address, because people sometimes paste part of a token there.
     """
     word = text.strip().rpartition("/")[2]
     return NOT_SHOWN if _WORD.fullmatch(word) and _is_random(word, _LEAST_ALONE) else hidden(text)

@@ -1,10 +1,11 @@
 """The task contract: typed classes for the parts of a plan that a job's tasks receive. Pure.
 
-A plan is stored as JSON and may be older than the code that reads it. Only this module reads that JSON. All other code
-passes it on as `Payload` or `JobJson`, so that a type checker finds every reader of a field.
+A plan is stored as JSON and may be older than the code that reads it. Only this module reads that JSON, and turns it
+into typed classes. All other code passes the JSON on unread, as `Payload` or `JobJson`. So a type checker can find
+every use of a field.
 
-This module also defines the names of artifacts that one part of the farm writes and another part reads. farm.handed
-defines the message that a renderer receives.
+This module also defines the names of artifacts (stored files) that one part of the farm writes and another part reads.
+farm.handed defines the message that a renderer receives.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def condition_name(index: int, width: int, height: int, point: int | None = None
         index: The condition's index in the job.
         width: The width in pixels at which the condition is encoded.
         height: The height in pixels at which the condition is encoded.
-        point: The number of a rendered frame: the artifact holds the latent of only that frame. None: the artifact
-            holds the latents of the whole condition.
+        point: The number of a rendered frame, if the artifact holds the latent of only that frame. None if the
+            artifact holds the latents of the whole condition.
     """
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
@@ -89,13 +90,14 @@ class _Told:
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of the video's latents, and the tasks whose latents fill it.
+    """A range of the video's latents, and the one or two tasks from which these latents come.
 
     Attributes:
-        start: The first global latent of the piece.
-        stop: The global latent after its last one.
+        start: Index of the first latent, counted from the start of the rendered video.
+        stop: Index after the last latent.
         left: The key of the task whose latents are used.
-        right: The key of a second task, to whose latents the piece cross-fades; None: only `left` is used.
+        right: The key of a second task: the latents cross-fade from those of `left` to those of this task. None: only
+            `left` is used.
     """
 
     start: int
@@ -106,13 +108,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class KeptLatents:
-    """Latents of an image or clip given with the job, which a window keeps instead of making its own.
+    """Latents of an image or clip given with the job. A window keeps them instead of making its own.
 
     Attributes:
-        name: The artifact of the encode task that holds these latents.
-        start: The first global latent that the window keeps.
-        stop: The global latent after the last that it keeps.
-        strength: How firmly the window keeps them, from 0 to 1.
+        name: The name of the encode task's artifact that holds these latents.
+        start: Index of the first latent that is kept, counted from the start of the rendered video.
+        stop: Index after the last latent that is kept.
+        strength: How firmly the window keeps these latents, from 0 to 1.
     """
 
     name: str
@@ -126,11 +128,12 @@ class Point:
     """A single frame of an image or clip given with the job. It is shown to a window during denoising.
 
     Attributes:
-        name: The artifact of the encode task that holds the frame's latent.
-        frame: The frame's place, counted from the window's first frame.
-        latent: The global latent whose noise is mixed into the frame's latent.
+        name: The name of the encode task's artifact that holds the frame's latent.
+        frame: The frame's position in frames, counted from the window's first frame.
+        latent: Index of a latent, counted from the start of the rendered video. That latent's noise is mixed into the
+            frame's latent.
         strength: How firmly the window keeps to the frame, from 0 to 1.
-        shows: The prompts at the frame; None in older plans.
+        shows: The prompts at the frame: pairs of a prompt's index and the prompt's weight. None in older plans.
     """
 
     name: str
@@ -142,9 +145,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Base:
-    """The latents that a window begins with and refines, as a sequence of pieces.
+    """The latents that a window begins with and refines.
 
-    They come from the storyboard (a small draft of the whole video), or from a given video that the job reworks.
+    These latents come from the storyboard (a small draft of the whole video), or from a given video that the job
+    reworks.
     """
 
     pieces: tuple[Piece, ...]
@@ -152,12 +156,12 @@ class Base:
 
 @dataclass(frozen=True)
 class Tail:
-    """The last latents of an earlier window. A later window sees them at its own beginning.
+    """The last latents of an earlier window. A later window sees these latents at its own beginning.
 
     Attributes:
         key: The earlier window's task.
         latents: The number of latents.
-        strength: How firmly the later window keeps them, from 0 to 1.
+        strength: How firmly the later window keeps these latents, from 0 to 1.
     """
 
     key: str
@@ -167,13 +171,13 @@ class Tail:
 
 @dataclass(frozen=True)
 class KeptHead:
-    """The first latents of a later window. The earlier window keeps them at its own end.
+    """The first latents of a later window. The earlier window keeps these latents at its own end.
 
     Attributes:
         key: The later window's task.
-        start: The first global latent that is kept.
-        stop: The global latent after the last that is kept.
-        strength: How firmly the earlier window keeps them, from 0 to 1.
+        start: Index of the first latent that is kept, counted from the start of the rendered video.
+        stop: Index after the last latent that is kept.
+        strength: How firmly the earlier window keeps these latents, from 0 to 1.
     """
 
     key: str
@@ -184,11 +188,13 @@ class KeptHead:
 
 @dataclass(frozen=True)
 class ColourReference:
-    """An earlier window towards whose colours a later window is moved (AdaIN).
+    """The window whose colours a later window takes on, fully or in part.
+
+    AdaIN moves the mean and the standard deviation of each latent channel towards those of the earlier window.
 
     Attributes:
         key: The earlier window's task.
-        factor: How far the later window's channel means and deviations move towards the earlier window's, from 0 to 1.
+        factor: How far the means and deviations move, from 0 (not at all) to 1 (fully).
     """
 
     key: str
@@ -203,9 +209,9 @@ class ShownSink:
         key: The task that made the latent.
         name: The artifact of that task that holds the latent.
         latent: The latent's index in the artifact.
-        frame: The sink's place, counted in frames from the window's first frame; below 0.
+        frame: The sink's position in frames, counted from the window's first frame. It is below 0.
         strength: How firmly the window keeps to the sink, from 0 to 1.
-        shows: The prompts at the sink; None in older plans.
+        shows: The prompts at the sink: pairs of a prompt's index and the prompt's weight. None in older plans.
     """
 
     key: str
@@ -223,8 +229,8 @@ class SharedLatents:
     Attributes:
         key: The neighbour's task.
         left: Whether the neighbour is the left window of the two.
-        start: The first global latent that both windows have.
-        stop: The global latent after the last that both have.
+        start: Index of the first latent that both windows have, counted from the start of the rendered video.
+        stop: Index after the last latent that both windows have.
         weights: The left window's weight in the average, one number for each of these latents.
         bytes: The size of the array that the neighbour sends to the window in each round.
     """
@@ -239,7 +245,7 @@ class SharedLatents:
 
 @dataclass(frozen=True)
 class Lockstep:
-    """What a window needs in order to step together with the other windows of its lockstep group.
+    """What a window needs to denoise in lockstep: together with the other windows of its group, step by step.
 
     Attributes:
         held_bytes: The device memory that the window still takes while another window on the device makes a step.
@@ -285,9 +291,9 @@ class WindowTask(_Told):
     A join task's payload also contains a WindowTask, which says how to render the latents around a visible seam again.
 
     Attributes:
-        stage: A number that gives each pass over the same latents different noise.
-        start: The first global latent of the window.
-        stop: The global latent after the window's last one.
+        stage: A number that differs between passes over the same latents, so that each pass gets different noise.
+        start: Index of the window's first latent, counted from the start of the rendered video.
+        stop: Index after the window's last latent.
         width: The width in pixels of the window's frames.
         height: The height in pixels of the window's frames.
         sigmas: The noise levels: each denoising step goes from one level to the next.
@@ -299,8 +305,9 @@ class WindowTask(_Told):
         colour: The earlier window towards whose colours this window is moved; may be None.
         sink: A latent that the window sees before its own start; may be None.
         guidance_scale: The scale of classifier-free guidance; 1 turns it off.
-        shows: The prompts of all latents of the window, in order; None in older plans, which have `prompts` instead.
-        lockstep: The window's part in a lockstep group; None: it is in no group.
+        shows: The prompts of the window's latents, in order: for each range of latents, its start, its stop, and
+            pairs of a prompt's index and the prompt's weight. None in older plans, which have `prompts` instead.
+        lockstep: The window's part in a lockstep group; None if the window is in no group.
         prompts: Only in older plans: one mixture of prompts for the whole window.
         sampler: The sampler and its options; None: Euler.
         guidance: The guidance and its options; None: only classifier-free guidance.
@@ -337,12 +344,12 @@ class JoinTask(_Told):
     """The payload of a join task, which joins two neighbouring windows at the latents that both have.
 
     Attributes:
-        start: The first global latent that both windows have.
-        stop: The global latent after the last that both have.
+        start: Index of the first latent that both windows have, counted from the start of the rendered video.
+        stop: Index after the last latent that both windows have.
         left: The left window's task.
         right: The right window's task.
-        heal: The window that renders the latents around the seam again if the seam would be visible. Its first latent
-            is then dropped. None: there are too few latents for such a window.
+        heal: How to render the latents around the seam again, if the seam would be visible. The first rendered latent
+            is then dropped. None: there are too few latents to render them again.
     """
 
     start: int
@@ -357,14 +364,15 @@ class GivenSpan:
     """Frames of a condition (an image or clip given with the job), which replace rendered frames in a decode task.
 
     Attributes:
-        name: The encode task's artifact that holds the latents of these frames.
-        start: The first global latent that is decoded.
-        stop: The global latent after the last that is decoded.
-        origin: The rendered frame to which latent `start` decodes. The first decoded latent gives only one frame.
+        name: The name of the encode task's artifact that holds the latents of these frames.
+        start: Index of the first latent that is decoded, counted from the start of the rendered video.
+        stop: Index after the last latent that is decoded.
+        origin: The rendered frame to which latent `start` decodes. That latent gives only one frame, because it is
+            decoded first.
         first: The first rendered frame that is replaced.
         last: The rendered frame after the last that is replaced.
-        fade: How many rendered frames before `first`, and how many from `last` on, are adapted to the given frames so
-            that the picture doesn't jump.
+        fade: Two numbers of rendered frames: first, of frames before `first`; second, of frames from `last` on. These
+            frames are adapted to the given frames so that the picture doesn't jump.
         condition: The index of the condition in the job; None in older plans.
     """
 
@@ -380,13 +388,15 @@ class GivenSpan:
 
 @dataclass(frozen=True)
 class DecodeTask(_Told):
-    """The payload of a decode task, which decodes a run of the video's latents to frames.
+    """The payload of a decode task, which decodes a range of the video's latents to frames.
+
+    The range includes the halo: extra latents on each side, whose frames are thrown away.
 
     Attributes:
-        start: The first global latent to decode, halo included.
-        stop: The global latent after the last to decode, halo included.
-        pieces: The windows from which these latents come.
-        patches: Keys of join tasks. The latents that a join task has stored replace those of `pieces`.
+        start: Index of the first latent to decode, counted from the start of the rendered video.
+        stop: Index after the last latent to decode.
+        pieces: The tasks from which these latents come.
+        patches: Keys of join tasks. A join task's latents replace the latents of `pieces` at the same indices.
         first: The first rendered frame to return.
         last: The rendered frame after the last to return.
         given: Frames of images and clips given with the job, which replace rendered frames.
@@ -403,7 +413,7 @@ class DecodeTask(_Told):
 
 @dataclass(frozen=True)
 class MuxTask(_Told):
-    """The payload of the mux task, which joins the segments to one video.
+    """The payload of the mux task, which joins the segments (the encoded parts of the video) to one video.
 
     Attributes:
         segments: The keys of the decode tasks that made the segments, in the order in which the video shows them.
@@ -423,10 +433,11 @@ class Media:
         strength: How firmly the video keeps to the condition, from 0 to 1.
         before: How many copies of the condition's first frame are encoded before the condition.
         after: How many copies of the condition's last frame are encoded after the condition.
-        start: The global latent at which the encoded condition begins.
-        points: The positions, as rendered frames, of those frames of the condition that are also encoded singly.
-        listed: The condition's index in the user's list; None if the plan keeps the conditions in the order of that
-            list.
+        start: Index of the latent at which the encoded condition begins, counted from the start of the rendered video.
+        points: Positions of frames of the condition, as numbers of rendered frames. Each of these frames is also
+            encoded by itself.
+        listed: The condition's index in the user's list of conditions. None: the plan's conditions have the order of
+            that list.
     """
 
     artifact_id: str
@@ -455,12 +466,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class ShownFrames:
-    """A span of delivered frames, and the prompts that it shows.
+    """Consecutive delivered frames, and the prompts that these frames show.
 
     Attributes:
-        first: The span's first delivered frame.
-        last: The span's last delivered frame (not the one after it).
-        prompts: Indices of prompts in the job. If there are several, the span fades from the first to the last.
+        first: Number of the first frame.
+        last: Number of the last frame (not of the frame after it).
+        prompts: Indices of the prompts in the job. If there are several, the frames fade from the first prompt to the
+            last prompt.
     """
 
     first: int
@@ -494,10 +506,12 @@ class JobPart:
         output_suffix: The ending of the delivered file's name, such as ".mp4".
         storyboard_model: The name of the model that draws the storyboard (a small draft of the whole video).
         layout: How the lengths of windows were chosen: "fixed" (only by the spec) or "farm" (for the farm's devices).
-        windows: The windows of the video, as spans [start, stop) of global latents.
+        windows: The windows of the video. Each is a pair: the index of its first latent, and the index after its last
+            latent.
         version: The version of the plan's format; 0 for plans that are older than version 1.
-        options: For each kind of plugin, such as "model": the options that differ from their defaults, as JSON by name.
-        preset: The name of the preset that filled in the job; empty: none.
+        options: Options by the kind of plugin, such as "model". Each kind has its options as JSON by name, without
+            options that have their default.
+        preset: The name of the preset that filled in the job; empty if there was none.
     """
 
     model: str
@@ -567,9 +581,10 @@ def lockstep_group(payload: Payload) -> str:
 
 
 def held_bytes(payload: Payload) -> int:
-    """Return how many bytes of device memory a task in lockstep takes while another task on the device makes a step.
+    """Return how many bytes of device memory a task in lockstep takes while it lets another task make a step.
 
-    For a task that isn't in a lockstep group, return 0.
+    The other task is in the same lockstep group and on the same device. Return 0 for a task that isn't in a lockstep
+    group.
     """
     lockstep = _fields(payload).get("lockstep")
     return lockstep["held_bytes"] if lockstep else 0
@@ -581,21 +596,21 @@ def precision_of(shared: JobJson) -> str:
 
 
 def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
-    """Return the delivered frames that a decode task makes.
+    """Return the range of delivered frames that a decode task makes.
 
     Args:
         shared: The part of the plan that all tasks of the job get.
         payload: The decode task's own part of the plan.
 
     Returns:
-        The first delivered frame, and the delivered frame after the last.
+        A pair: first, the number of the first delivered frame; second, the number after the last delivered frame.
     """
     told, lead = _fields(payload), _fields(shared)["lead"]
     return told["from"] - lead, told["to"] - lead
 
 
 def output_suffix_of(shared: JobJson) -> str:
-    """Return the ending of the delivered file's name; "" if the plan doesn't have it."""
+    """Return the ending of the delivered file's name, such as ".mp4"; "" if the plan is too old to say it."""
     return _fields(shared).get("output_suffix", "")
 
 
@@ -603,8 +618,9 @@ def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
     """Return which prompts the delivered frames show.
 
     Returns:
-        For each span: its first delivered frame, its last (not the one after it), and the texts of its prompts. Empty
-        for older plans, which don't have these spans.
+        A tuple for each run of frames with the same prompts: first, the number of the first frame; second, the number
+        of the last frame (not of the frame after it); third, the texts of the prompts. The list is empty for older
+        plans, which don't say this.
     """
     told = _fields(shared)
     return [
@@ -618,7 +634,7 @@ class Denoised:
     """How a task denoises: with which noise levels, guidance and sampler.
 
     Attributes:
-        sigmas: The noise levels, falling to 0.
+        sigmas: The noise levels. They fall from step to step, and the last is 0.
         guidance_scale: The scale of classifier-free guidance; 1 turns it off.
         sampler: The sampler and its options; None: Euler.
         guidance: The guidance and its options; None: only classifier-free guidance.
@@ -631,7 +647,10 @@ class Denoised:
 
 
 def denoised(payload: Payload) -> Denoised | None:
-    """Return how a task denoises; None for a task that doesn't denoise. A join that heals a seam doesn't count."""
+    """Return how a window's task denoises; None for all other tasks.
+
+    The result is None for a join task (which joins two windows) too, even if it renders a seam again.
+    """
     told = _fields(payload)
     if "sigmas" not in told:
         return None
@@ -642,13 +661,13 @@ def denoised(payload: Payload) -> Denoised | None:
 
 
 def size_of(payload: Payload) -> tuple[int, int] | None:
-    """Return the width and height in pixels at which a task denoises; None for a task that doesn't denoise."""
+    """Return the width and height in pixels at which a window's task denoises; None for all other tasks."""
     told = _fields(payload)
     return (told["width"], told["height"]) if "width" in told else None
 
 
 def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
-    """Return the content of a video's sidecar file: all fields of the plan's shared part, and the notes for people."""
+    """Return the content of the sidecar file, which says how a video was made: all fields of `shared`, and `notes`."""
     return {**_fields(shared), "notes": list(notes)}
 
 

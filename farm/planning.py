@@ -1,9 +1,10 @@
 """The contract between planning plugins and the scheduler.
 
-Plugins describe models and output formats, and their strategies lay out windows. The scheduler makes a job's plan from
-these. The plan is stored with the job as JSON, and fixes everything that shapes the job's result.
+Plugins describe models and output formats. Their strategies divide a video into windows (the parts that are denoised).
+From all this the scheduler makes a job's plan. The plan is stored with the job as JSON, and fixes everything that
+shapes the job's result.
 
-The classes are plain values and don't need torch.
+Nothing in this module needs torch.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def weight_bytes(precision: str) -> int:
 
 
 def value_bytes(precision: str) -> int:
-    """Return the size in bytes of a number in activations or latents. With fp8 weights such numbers are bf16."""
+    """Return the size in bytes of an activation or latent value. With fp8 these are bf16; only weights are fp8."""
     return max(weight_bytes(precision), 2)
 
 
@@ -62,7 +63,7 @@ class LearntSizes:
     """The sizes that a model draws well: those it was trained on, or those its authors advise.
 
     Attributes:
-        least: The shortest side in pixels; `SPATIAL` if no lower limit is known.
+        least: The shortest side in pixels that the model draws well; `SPATIAL` if no lower limit is known.
         largest: The largest size, as width and height in pixels. The model draws a size well if that size has
             no more pixels than `largest`, and no side longer than the longer side of `largest`.
         elsewhere: A warning about other sizes. It completes the sentence "its pictures ...", such as "may be worse".
@@ -90,7 +91,7 @@ class ModelFacts:
         description: What the model is, for people.
         latent_channels: Channels of a latent.
         depth: Transformer blocks.
-        width: Width D of the transformer.
+        width: Width of the transformer: the length of each token's vector.
         text_tokens: Text tokens that the cross-attention sees.
         transformer_parameters: Parameters of the transformer.
         vae_parameters: Parameters of the VAE.
@@ -99,35 +100,37 @@ class ModelFacts:
         encode_flops_per_pixel: FLOPs to encode one pixel.
         decode_bytes_per_pixel: Peak memory of one decoding, in bytes per decoded pixel (halo included).
         encode_bytes_per_pixel: Peak memory of one encoding, in bytes per encoded pixel (see `encode_pixels`).
-        precisions: The precisions in which the model can run ("fp32", "bf16", "fp8"); the default first.
-        steps: Denoising steps by default.
-        guidance_scale: Guidance scale by default; 1 is off.
+        precisions: The precisions in which the model can run ("fp32", "bf16", "fp8"). The first is the default.
+        steps: The default number of denoising steps.
+        guidance_scale: The default guidance scale. 1 switches guidance off.
         sigmas: `sigmas(steps)` returns the denoising schedule: steps+1 falling sigmas, the last of which is 0.
         decode_span: The number of latents to decode at a time.
-        decode_halo: The number of extra latents to decode on each side of a span. Their frames are thrown away.
+        decode_halo: The number of extra latents to decode before and after each `decode_span` latents. The frames of
+            these extra latents are thrown away.
         encode_pixels: The number of pixels of a clip to encode at a time.
-        learnt: The sizes that the model draws well. None if they are unknown; then the farm never warns of a size.
+        learnt: The sizes that the model draws well. None if they are unknown. Then the farm warns of no size.
         max_window: The longest window that the model draws well, in latents (33 latents are 257 frames).
-        clock_seconds: The longest time that the model's position encoding covers, in seconds. Longer windows degrade.
+        clock_seconds: The longest time that the model's position encoding covers, in seconds. Longer windows look
+            worse.
         latent_space: A name for the model's latent space. Models that give the same name can read each other's latents.
             Empty: no other model can.
         storyboard_model: The name of a smaller model that can draw this model's storyboards. It has the same latent
             space. Empty: none is known.
-        sink_frames: The distance from a window's start back to its sink (see Sink), in pixel frames; 0: no sinks.
-        tail_strength: How firmly a window keeps to the end of the window that it continues, from 0 to 1.
+        sink_frames: How many pixel frames before a window's start its sink seems to lie (see Sink). 0: no sinks.
+        tail_strength: How firmly a window keeps to the end of the earlier window that it continues, from 0 to 1.
         colour_factor: How far a window's colours are moved towards the colours of the first window in its chain, from
-            0 to 1.
+            0 to 1. In a chain, each window continues the one before.
         refine_sigma: The sigma to which an enlarged storyboard is re-noised.
         grid: The only sigmas at which a distilled model can begin a step, from high to low. Empty: the model can begin
             a step at any sigma.
         options: The class of the model's options.
         schedule: `schedule(options, steps, tokens)` returns the schedule that a job's options choose; see `scheduled`.
-            None: options don't change the schedule, and `sigmas` returns it.
+            None: the options don't change the schedule, so `sigmas` gives it.
         sampler: The name of the sampler that jobs get if they name none.
         ignores: Names of the model's options that have no effect on this model.
-        notes: `notes(options, given)` returns a sentence for each option in `given` that has no effect with the values of
-            the other options, and what the options themselves say of the job. None: there are none.
-        negative_prompt: The negative prompt that jobs get if they give none and their guidance uses one.
+        notes: `notes(options, given)` returns sentences for the user. Each option in `given` that has no effect beside
+            the other options gets a sentence. The options' own remarks on the job follow. None: there are no sentences.
+        negative_prompt: The negative prompt of jobs that give none, if their guidance uses a negative prompt.
     """
 
     name: str
@@ -205,17 +208,27 @@ class ModelFacts:
         return weights + 28 * value_bytes(precision) * self.width * tokens * batch
 
     def latent_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
-        """Return the size in bytes of `latents` latents as they are stored and sent. `width`, `height`: in pixels."""
+        """Return the size in bytes of stored or sent latents.
+
+        Args:
+            latents: The number of latents.
+            width: Width in pixels.
+            height: Height in pixels.
+            precision: The precision of the values, such as "bf16".
+        """
         return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
-        """Return the FLOPs of decoding latents to `width` x `height` pixels. `latents`: their number, halo included."""
+        """Return the FLOPs of decoding latents to `width` x `height` pixels.
+
+        `latents`: the number of decoded latents, including those whose frames are thrown away.
+        """
         return frames_of(latents) * width * height * self.decode_flops_per_pixel
 
     def decode_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
         """Return the peak device memory, in bytes, of decoding: VAE weights and activations.
 
-        `latents`: the number of latents decoded at once, halo included.
+        `latents`: the number of latents decoded at once, including those whose frames are thrown away.
         """
         pixels = frames_of(latents) * width * height
         return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)
@@ -230,12 +243,12 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Head:
-    """The beginning of a later window, to which an earlier window leads up.
+    """The beginning of a finished window, to which the window before it in the video must lead up.
 
     The later window is denoised first. This is how a chain of windows grows backwards in time.
 
     Attributes:
-        key: The key of the later window.
+        key: The task key of the later window, which is denoised first.
         strength: How firmly the earlier window keeps to the latents that both windows share, from 0 to 1.
     """
 
@@ -245,10 +258,13 @@ class Head:
 
 @dataclass(frozen=True)
 class Base:
-    """Latents with which a window begins instead of pure noise. They are re-noised to the window's `sigmas[0]`.
+    """Latents from which a window's denoising begins, instead of pure noise.
+
+    Noise is mixed into these latents until they have the noise level `sigmas[0]` of the window.
 
     Attributes:
-        keys: The keys of the storyboard windows to enlarge. If empty, the base is the video that the job restyles.
+        keys: The task keys of the storyboard windows that are enlarged to make these latents. Empty: the latents come
+            from the video that the job restyles.
     """
 
     keys: tuple[str, ...] = ()
@@ -256,16 +272,16 @@ class Base:
 
 @dataclass(frozen=True)
 class Sink:
-    """A latent of a single frame, which a window sees as if it lay before the window's start.
+    """A latent of a single frame, which a window sees as if the latent lay before the window's start.
 
-    The latent is the first latent of the video, or of a clip or image given with the job. It keeps the look of the
-    video from drifting from window to window.
+    The latent is the first latent of the video, or of a clip or image given with the job. Seeing this latent keeps the
+    look of the video from drifting from window to window.
 
     Attributes:
         key: The key of the earlier window that made the latent. None if the latent comes from a condition (a clip or
             image given with the job).
-        condition: The index of that condition among the job's conditions; None if `key` is given.
-        latent: The index of the latent in the global latents.
+        condition: The index of that clip or image among the job's conditions; None if `key` is given.
+        latent: The index of the latent, counted from the start of the video.
         frames: The distance from the window's start back to the latent, in pixel frames.
         strength: How firmly the window keeps to the latent, from 0 to 1.
     """
@@ -284,19 +300,20 @@ class Window:
     Attributes:
         key: The key of the window's task.
         kind: TaskKind.STORYBOARD or TaskKind.WINDOW.
-        stage: The number of the pass over the timeline. Passes over the same latents get different noise.
-        start: The window's first global latent.
-        stop: The global latent after the window's last one.
+        stage: The number of the pass over the timeline. Each pass over the same latents gets different noise.
+        start: Index of the window's first latent, counted from the start of the video.
+        stop: Index after the window's last latent, counted likewise.
         width: Width in pixels, a multiple of 32.
         height: Height in pixels, a multiple of 32.
-        sigmas: The schedule, falling to 0. With a base the schedule begins at the sigma to which the base is re-noised.
+        sigmas: The denoising schedule: sigmas that fall to 0. The first is the noise level at which denoising begins.
         tail: The end of an earlier window, which this window continues; None: it continues no window.
         head: The beginning of a later window, to which this window leads up; None: it leads up to no window.
-        base: The latents that this window refines; None: it begins with noise.
+        base: The latents that this window refines; None: it begins with pure noise.
         colour: The window towards which this window's colours are moved; None: the colours aren't moved.
         sink: The latent that this window sees as if it lay before the window's start; None: no sink.
         model: The name of the model that denoises the window; empty: the job's model.
-        group: The window's lockstep group; empty: none. The windows of a group are denoised together, step by step.
+        group: The name of the window's lockstep group. The windows of a group are denoised together, step by step.
+            Empty: the window is denoised by itself.
     """
 
     key: str
@@ -333,14 +350,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A clip or image given at strength 1, and where it lies in the global latents.
+    """A clip or image given at strength 1, and its place among the latents of the video.
+
+    All latents are counted from the start of the video.
 
     Attributes:
         condition: The index of the clip or image among the job's conditions.
-        start: The first latent that holds a part of the clip or image.
-        stop: A window that begins at this latent or later holds no part of the clip or image. For a single frame,
+        start: The first latent that shows a part of the clip or image.
+        stop: A window that begins at this latent or later shows no part of the clip or image. For a single frame,
             `stop` can equal `start`, because a window's first latent stands for one frame, not for eight.
-        first: The first latent of the encoded clip or image. This latent stands only for the first frame.
+        first: The first latent of the encoded clip or image. This latent stands for a single frame.
     """
 
     condition: int
@@ -349,7 +368,7 @@ class Anchor:
     first: int
 
     def lies_in(self, cut: Cut) -> bool:
-        """Return whether a window over the latents of `cut` holds any part of the clip or image."""
+        """Return whether a window that covers the latents of `cut` shows any part of the clip or image."""
         return cut.start < self.stop and self.start < cut.stop
 
 
@@ -364,14 +383,14 @@ class Timeline:
         fps: Frames a second.
         window: The length of a window in latents.
         overlap: The number of latents that neighbouring windows share.
-        cuts: The latents of each full-size window, sorted by start.
+        cuts: The range of latents that each full-size window covers, sorted by start.
         sigmas: The whole denoising schedule.
         model: The job's model.
         prompts: The number of different prompts that the video follows, one after another.
-        source_sigma: The sigma at which a job that restyles a video begins denoising. The given video then takes the
-            place of a storyboard. None for other jobs.
-        given: The clips and images given at strength 1, the longest first. Chains of windows should begin at
-            the longest.
+        source_sigma: The sigma at which denoising begins if the job restyles a given video. That video then takes the
+            place of a storyboard. None for all other jobs.
+        given: The clips and images given at strength 1, the longest first. A chain of windows, each of which continues
+            another, should begin at the longest.
         storyboard: The model that draws the storyboard (a small draft of the whole timeline); None: the job's model.
         storyboard_sigmas: The schedule of the storyboard's model; empty: `sigmas`.
         options: The job's options for the strategy.
@@ -396,8 +415,8 @@ class Timeline:
     def sigmas_from(self, start: float) -> tuple[float, ...]:
         """Return the denoising schedule for refining latents that are re-noised to the sigma `start`.
 
-        The schedule never begins above `sigmas[0]`. With a distilled model it begins at the sigma of the model's grid
-        that is nearest to `start`.
+        The schedule never begins above `sigmas[0]`. A distilled model can begin only at certain sigmas (`grid` of
+        ModelFacts). With such a model, the schedule begins at the allowed sigma that is nearest to `start`.
         """
         known = [sigma for sigma in self.model.grid if sigma <= self.sigmas[0] + 1e-6]
         nearest = min(known, key=lambda sigma: abs(sigma - start), default=start)
@@ -435,8 +454,8 @@ class Strategy(Protocol):
         """Lay out the timeline of a job.
 
         Returns:
-            The windows. Each window comes after all windows that it needs. The windows of kind WINDOW cover exactly the
-            timeline's `cuts`, one window for each cut.
+            The windows. Each window comes after all windows that it needs. There is exactly one window of kind WINDOW
+            for each range in the timeline's `cuts`.
         """
         ...
 
@@ -467,15 +486,16 @@ class PlannedTask:
         kind: The kind of work.
         needs: The keys of the tasks that must be done first.
         payload: The part of the plan for this task, as JSON (see farm.plan). A renderer gets it with the task's inputs.
-        start: The first global latent that the task makes. For a task without a span, `start` and `stop` are 0.
-        stop: The global latent after the last one that the task makes.
+        start: Index of the first latent that the task makes or decodes, counted from the start of the video.
+        stop: Index after the last of these latents. If the task has no such range, `start` and `stop` are 0.
         flops: FLOPs of the work.
         vram_bytes: Device memory that the work needs, in bytes.
         fp8: Whether the task needs a device that multiplies matrices in fp8.
         model: The name of the model that does the task; empty: the plan's `model`.
         weights: The hash of that model's weights; empty: the plan's `weights`.
         steps: Denoising steps; 0 for a task that doesn't denoise.
-        passes: Forward passes of the model in those steps. The passes of a join that heals a seam aren't counted.
+        passes: Forward passes of the model in those steps. 0 for a task that joins two windows, even if it renders
+            the latents around the seam again.
     """
 
     key: str

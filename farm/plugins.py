@@ -27,7 +27,7 @@ class PluginTrouble(Exception):
 
 
 class PluginConflict(PluginTrouble):
-    """Two plugins offer the same name."""
+    """Two plugins use the same name, for example for two models."""
 
 
 class BrokenPlugin(PluginTrouble):
@@ -80,9 +80,10 @@ def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
 
 
 def presences(plugins: pluggy.PluginManager) -> dict[str, Presence]:
-    """Return the presences of all node plugins, by name. A presence tells whether somebody uses the machine.
+    """Return the presences of all node plugins, by name.
 
-    Raises PluginConflict if two presences have the same name.
+    A presence is an object that tells whether somebody uses the machine. Raises PluginConflict if two presences have
+    the same name.
     """
     return _by_name("presence", plugins.hook.farm_presences())
 
@@ -115,7 +116,11 @@ class Catalogue:
     guidances: dict[str, GuidanceFacts]
 
     def offers(self) -> dict[str, list[Any]]:
-        """Return everything that has options, by its kind: "model", "strategy", "sampler" or "guidance"."""
+        """Return the models, strategies, samplers and guidances. Formats are left out, because they have no options.
+
+        Returns:
+            A list for each of the keys "model", "strategy", "sampler" and "guidance".
+        """
         return {
             "model": list(self.models.values()),
             "strategy": list(self.strategies.values()),
@@ -125,7 +130,7 @@ class Catalogue:
 
 
 def catalogue(plugins: pluggy.PluginManager) -> Catalogue:
-    """Return the catalogue of the planning plugins. Raises PluginConflict if two of them offer the same name."""
+    """Return the catalogue of the planning plugins. Raises PluginConflict if two plugins use the same name."""
     hook = plugins.hook
     return Catalogue(
         models=_by_name("model", hook.farm_models()),
@@ -168,7 +173,7 @@ def open_guidance(
         name: The name of the guidance.
         options: The guidance's options, as JSON by name. Options that have their default are left out.
         guidance_scale: The scale of classifier-free guidance. A scale in `options` takes precedence.
-        sigmas: The window's falling schedule, which ends with 0.
+        sigmas: The window's noise levels. They fall from step to step, and the last is 0.
 
     Raises:
         PluginTrouble: No installed plugin has the guidance, or a plugin is broken.

@@ -1,7 +1,7 @@
 """The interface of presence plugins, which tell whether somebody is at a workstation.
 
-This module also reads and writes the file with which an owner takes the machine from the farm. nodeagent.owner.owner
-decides what the agent does then.
+This module also reads and writes the file with which an owner takes the machine from the farm.
+nodeagent.owner.owner decides what the agent does when the owner is present or has taken the machine.
 """
 
 # The agent and farmctl import this module, so it imports little.
@@ -35,10 +35,10 @@ class Presence:
     Attributes:
         name: The name by which owner.presence in node.toml selects it.
         description: What the plugin looks at, for people.
-        seconds_idle: `seconds_idle(command)` returns the seconds since somebody last used the machine: 0.0 if the owner
-            is present, AWAY if nobody is logged in. `command` is the setting owner.command in node.toml. The agent
-            calls this function every few seconds in a thread. The function should return within a few seconds, or raise
-            CannotTell. After CannotTell the agent takes no work.
+        seconds_idle: `seconds_idle(command)` returns the seconds since somebody last used the machine. The result is
+            0.0 if the owner is present, and AWAY if nobody is logged in. `command` is the setting owner.command in
+            node.toml. The agent calls this function every few seconds in a thread. The function should return within a
+            few seconds, or raise CannotTell. After CannotTell the agent takes no work.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Presets: named settings that fill in the fields of a job.
 
-What the job itself gives wins over its preset. A farm adds presets of its own in farm.toml, as [presets.NAME]. Such a
-preset replaces a built-in preset of the same name.
+A field that the job sets itself wins over the preset. A farm adds presets of its own in farm.toml, as [presets.NAME].
+Such a preset replaces a built-in preset of the same name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PresetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 
 class Preset(Settings):
-    """A named set of fields for jobs. A field that the preset doesn't give comes from the job or the defaults."""
+    """A named set of fields for jobs. A field that the preset leaves out comes from the job or the defaults."""
 
     # Settings may else be texts, as in the environment. A preset comes from TOML alone, where true is no number.
     model_config = ConfigDict(strict=True)
@@ -106,11 +106,13 @@ def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
 
 
 def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
-    """Return the fields of a job's spec. Fields that the job doesn't give are taken from a preset.
+    """Return a job's fields, filled in from a preset where the job doesn't give them.
+
+    A field of the job counts as not given if it is None or empty. There are two exceptions. An empty negative prompt
+    counts as given. A width, height or frame rate of 0 counts as not given.
 
     Args:
-        fields: The job's fields of JobSpec by name. A field counts as not given if it is None or empty (but for the
-            negative prompt, which may be empty), and a size or frame rate also if it is 0.
+        fields: The job's fields of JobSpec by name.
     """
     given = {name: value for name, value in fields.items() if _is_given(name, value)}
     own = given.get("options")
@@ -127,7 +129,7 @@ def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
 
 
 def merged(options: Any, winning: Mapping[str, Any]) -> Any:
-    """Return `options` and `winning` together. If both have an option, only its value in `winning` is kept.
+    """Combine two mappings of options. If both set the same option, the value in `winning` is kept.
 
     An option may be named with or without the kind of its plugin: `sampler.eta` and `eta` are the same option.
     """
@@ -142,11 +144,12 @@ def merged(options: Any, winning: Mapping[str, Any]) -> Any:
 def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Preset:
     """Return a preset without the fields and options that don't suit a job's model.
 
-    A distilled model keeps its own steps, guidance, negative prompt and schedule. Other models get the whole preset.
+    A distilled model keeps its own steps, guidance, negative prompt and schedule. So the preset's values for these are
+    removed. For other models, the whole preset is returned.
 
     Args:
         model: The job's model.
-        guidances: All installed guidances. A distilled model gets none of their options.
+        guidances: All installed guidances. For a distilled model, the options of all of them are removed.
     """
     if not model.grid:
         return preset

@@ -1,7 +1,7 @@
-"""Runs the programs `farmctl`, `farmd` and `farm-node`. Prepares their standard streams, and flushes their output.
+"""Runs the programs `farmctl`, `farmd` and `farm-node`: prepares their standard streams, and flushes their output.
 
-The scripts of the three programs are made from packaging/programs/farmctl. The scripts start Python so that it ignores
-the caller's PYTHON* variables and import folders.
+The scripts of the three programs are made from packaging/programs/farmctl. These scripts tell Python to ignore the
+PYTHON* variables and the import folders of the caller.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def run_program(name: str, module: str) -> None:
 
     Args:
         name: The name of the program.
-        module: The name of the module whose `main` is the program's click command. The module is imported after the
-            standard streams are prepared.
+        module: The name of the module that has the program's click command, called `main`. The module is imported only
+            when the standard streams are prepared.
     """
     _open_descriptors()
     # Set before gRPC is imported: the farm reports gRPC's errors in its own words.

@@ -1,7 +1,7 @@
 """Reads prompt files: tables of prompts and their times, in YAML or CSV.
 
-A YAML file is a list of rows; a CSV file has a header. A row has a `text` and one time: `frame`, `seconds` or
-`timecode`. The first row may have no time; its prompt then begins at the first frame.
+A YAML file is a list of rows. A CSV file has a header and then rows. Each row has the field `text` and one field for
+the time: `frame`, `seconds` or `timecode`. The first row may have no time; its prompt then begins at the first frame.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class _Wrong(ValueError):
 
 
 def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]:
-    """Read a prompt file. Return the fields `prompt` and `later_prompts` of a job's spec.
+    """Read a prompt file, and return the fields `prompt` and `later_prompts` of a job's spec.
 
     Args:
         path: A .yaml, .yml or .csv file in UTF-8.
         fps: Frames a second of the video, for rows that give seconds or timecode.
-        frames: Frames of the video; every row must begin within them.
+        frames: The number of frames of the video. Every row's prompt must begin within these frames.
 
     Raises:
         InvalidSpec: The file is refused. The message names the file and the row (YAML) or line (CSV), counted from 1.

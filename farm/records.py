@@ -1,7 +1,7 @@
-"""The records that the store returns: frozen values, one class for each kind of thing. No SQL, no behaviour.
+"""The classes of the values that the store (the farm's database) returns: jobs, tasks, attempts, nodes and so on.
 
-Times named `..._at` are in Unix seconds, and only people read them. `lease_until` is in seconds of the daemon's
-CLOCK_BOOTTIME. Sizes are in bytes.
+The values can't be changed. Times named `..._at` are in Unix seconds. `lease_until` is in seconds of the daemon's
+CLOCK_BOOTTIME. Sizes are in bytes. This module contains no SQL.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class JobRecord:
 class TaskRecord:
     """A task.
 
-    The task makes the latents [start, stop), counted from the start of the video. Both are 0 if it makes none.
-    `position` is the task's place in the job's list of tasks.
+    The task makes the latents from `start` up to, but not including, `stop`. They are counted from the start of the
+    video. If the task makes no latents, `start` and `stop` are 0. `position` is the task's place in the job's list of
+    tasks.
     """
 
     id: str
@@ -116,19 +117,22 @@ class TaskRecord:
 
     @property
     def group(self) -> str:
-        """The name of the task's lockstep group, unique among all jobs; empty if the task is done by itself."""
+        """The name of the task's lockstep group, unique among all jobs; empty if the task is in no such group."""
         return group_of(self.job_id, self.payload)
 
 
 def group_of(job_id: str, payload: Payload) -> str:
-    """Return the name of the lockstep group of a job's task; empty if the task is done by itself."""
+    """Return the name of the lockstep group of a job's task; empty if the task is in no such group."""
     group = lockstep_group(payload)
     return f"{job_id}/{group}" if group else ""
 
 
 @dataclass(frozen=True)
 class GroupMember:
-    """One unfinished task of a lockstep group. `node_id` and `device` say where it runs; empty if it doesn't run."""
+    """One unfinished task of a lockstep group.
+
+    `node_id` and `device` say where the task runs. Both are empty if the task doesn't run.
+    """
 
     task_id: str
     key: str
@@ -144,7 +148,8 @@ class GroupMember:
 class Handover:
     """A ready task and the device that will get it.
 
-    `epoch`: the task's epoch when the device was chosen. If it has changed since, the task isn't dispatched.
+    A task's epoch is a number that rises at every dispatch. `epoch` is the task's epoch when the device was chosen. If
+    the task's epoch is different by now, the task isn't dispatched.
     """
 
     task_id: str
@@ -168,8 +173,8 @@ class ReadyRecord:
 class StageRecord:
     """The progress of one kind of task.
 
-    `done` goes from 0 to `total`. A finished task counts as 1. A running task counts as the share of its steps that are
-    done.
+    `done` goes from 0 to `total`. A finished task adds 1 to `done`. A running task adds the fraction of its steps that
+    are finished.
     """
 
     kind: TaskKind
@@ -228,7 +233,7 @@ class Settlement:
     """What the store changed when the end of an attempt was reported.
 
     `committed` says whether the store accepted the report. A report that comes too late is not accepted and changes
-    nothing. If a report repeats an accepted one, `committed` is True and the other fields are empty.
+    nothing. If the same end was reported and accepted before, `committed` is True and the other fields are empty.
     """
 
     committed: bool
@@ -238,7 +243,10 @@ class Settlement:
 
 
 class Speed(NamedTuple):
-    """The speed of a device with one model, measured while denoising. `windows`: the number of windows averaged."""
+    """The speed of a device with one model, measured while denoising.
+
+    The speed is an average over several windows. `windows` is their number.
+    """
 
     model: str
     flops_per_second: float
@@ -247,7 +255,7 @@ class Speed(NamedTuple):
 
 @dataclass(frozen=True)
 class LockRecord:
-    """A lock on a node or on one of its devices: the node or device gets no new work. Running tasks go on."""
+    """A lock on a node or on a single device: what is locked gets no new work. Running tasks go on."""
 
     reason: str
     asked_by: str
@@ -258,8 +266,8 @@ class LockRecord:
 class DrainRecord:
     """A drain of a node: the node gets no new work, finishes or hands back its tasks, and leaves the farm.
 
-    `grace`: the seconds that running tasks have, counted from the request. `deadline`: the end of that time, in seconds
-    of the daemon's CLOCK_BOOTTIME. If both are None, the tasks may take as long as they need.
+    `grace` is how many seconds running tasks have after the request. `deadline` is when these seconds are over, in
+    seconds of the daemon's CLOCK_BOOTTIME. If both are None, the tasks may take as long as they need.
     """
 
     state: DrainState
@@ -276,11 +284,12 @@ class DrainRecord:
 
 @dataclass(frozen=True)
 class DeviceRecord:
-    """A device: what its agent reports about it, and what the farm knows about it.
+    """A device of a node: what the node's agent reports about the device, and what the farm knows.
 
-    `task` is the current task as "job/task"; empty if the device is idle. While the device does several tasks of a
-    lockstep group, `task` lists them, as "job/task, task". `speeds` are the speeds that the farm has measured.
-    `quarantine` says why the device is in quarantine; empty if it isn't.
+    - `task`: the current task as "job/task"; empty if the device is idle. If the device does several tasks at once,
+      all are listed, as "job/task, task". They belong to one lockstep group.
+    - `speeds`: the speeds that the farm has measured, one for each model.
+    - `quarantine`: why the device is in quarantine; empty if the device isn't.
     """
 
     name: str
@@ -301,7 +310,10 @@ class DeviceRecord:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A workstation. `reason` says why it gets no work, unless it is drained or locked: see `drain` and `lock`."""
+    """A workstation.
+
+    `reason` says why the workstation gets no work. If the cause is a drain or a lock, see `drain` and `lock` instead.
+    """
 
     id: str
     name: str
@@ -320,7 +332,7 @@ class NodeRecord:
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """A file that a task made or a person uploaded. `attempt_id` is empty for uploaded media."""
+    """A file that a task made or a person uploaded. `attempt_id` is empty if a person uploaded the file."""
 
     id: str
     name: str  #: its role: "latents", "embeddings", "segment", "video", "media", "state"
@@ -338,7 +350,7 @@ class TaskInputs:
     """The inputs of a task.
 
     Attributes:
-        needs: The committed artifacts of the tasks that this task needs, by the key of the task that made them.
+        needs: The committed artifacts that this task needs from other tasks. The keys are the keys of those tasks.
         media: The clips and images given with the job, in the order of the job's conditions.
         state: The newest state that a stopped attempt at this task saved; None if nothing was saved.
         notes: The sentences that the farm has shown to people about the job so far.

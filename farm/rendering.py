@@ -1,4 +1,4 @@
-"""The contract between a renderer and its plugins: the context of a task, and the protocols of models and outputs.
+"""The interface between a renderer and its plugins: what a plugin gets for a task, and what it must implement.
 
 This module doesn't import torch; plugins do.
 """
@@ -27,7 +27,7 @@ class Stopped(Exception):
 
     Attributes:
         keeping: True if another device will continue the task, from its current step if possible.
-        state: The id of the artifact that holds the saved state; empty if nothing was saved.
+        state: The id of the artifact (a stored file) that holds the saved state; "" if nothing was saved.
     """
 
     def __init__(self, why: str, *, keeping: bool = False, state: str = ""):
@@ -36,20 +36,24 @@ class Stopped(Exception):
 
 
 class OutOfMemory(Exception):
-    """The device has too little memory. The task goes to a device with more memory. This uses up no retry."""
+    """The device has too little memory for the task.
+
+    The farm gives the task to a device with more memory. This doesn't count as one of the task's retries.
+    """
 
 
 class StorageFailed(Exception):
     """A disk or the artifact store is full, read-only or missing.
 
-    The task is tried again later. This uses up no retry.
+    The farm tries the task again later. This doesn't count as one of the task's retries.
     """
 
 
 class InputDamaged(Exception):
     """An input of the task is missing from the farm, or its content has changed.
 
-    The farm runs the task that made the input again. Meanwhile this task waits. This uses up no retry.
+    The farm makes the input again, with the task that made it before. Meanwhile this task waits. This doesn't count as
+    one of its retries.
 
     Attributes:
         artifact_id: The id of the damaged input.
@@ -101,25 +105,26 @@ class TaskContext:
     Attributes:
         key: The task's key, such as "window/3".
         kind: The task's kind, such as "window".
-        shared: The part of the plan that all tasks of the job share, as stored JSON; `job` reads it.
+        shared: The part of the plan that is the same for all tasks of the job, as stored JSON. `job` parses this JSON.
         payload: The part of the plan for this task, as stored JSON. farm.plan has a class for each kind of task, which
             reads this JSON, for example `WindowTask.of(task.payload)`.
         folder: A folder for files of this attempt. The folder is removed when the attempt ends.
-        fetch: `fetch(key, name)` returns the local path of the artifact `name` that task `key` committed. For uploaded
-            media, `key` is "".
+        fetch: `fetch(key, name)` returns the local path of a result: the file `name` that the task `key` made. For
+            uploaded media, `key` is "".
         step: The function to call before each step; see Step.
         model: The name of the model that does the task.
         weights: The hash of that model's weights.
-        tell: `tell(summary, facts)` reports findings. `summary` is a sentence for people, `facts` is JSON of at most
-            MAX_FACTS bytes. The farm keeps the facts if this attempt is committed. A later fact replaces an earlier
-            fact of the same name. The fact named "notes" is a list of sentences for people. The farm shows them with
-            the job, and writes them into the video's sidecar.
-        exchange: `exchange(round, mine)` swaps arrays with the neighbouring tasks of a lockstep group. It sends one
-            array to each neighbour, and returns the arrays that the neighbours sent in the same round, read-only.
-            `mine` and the result map a neighbour's key to an array. Rounds are 0, 1, 2, … The call blocks until all
-            arrays have come, and raises Stopped if the task must end. None for a task without a lockstep group.
-        saved: `saved()` returns the file that an earlier attempt at this task saved, or None. The file is always
-            complete. If the plugin can't use the file, it ignores the file and starts from the beginning.
+        tell: `tell(summary, facts)` reports what the plugin has found. `summary` is a sentence for people. `facts` is
+            JSON of at most MAX_FACTS bytes, by name. The farm keeps the facts if this attempt succeeds. A later fact
+            replaces an earlier fact of the same name. The fact named "notes" is a list of sentences for people. The
+            farm shows these sentences with the job, and writes them into the video's sidecar.
+        exchange: `exchange(round, mine)` swaps arrays with the tasks of the neighbouring windows. None unless the task
+            is in a lockstep group, whose tasks take each step at the same time. `mine` has the array to send to each
+            neighbour, by the neighbour's key. The call returns the arrays that the neighbours sent in the same round,
+            by the same keys, read-only. Rounds are 0, 1, 2, … The call blocks until all arrays have come. It raises
+            Stopped if the task must end.
+        saved: `saved()` returns the file that an earlier attempt at this task saved; None if there is none. The file is
+            always complete. If the plugin can't use the file, it ignores the file and starts from the beginning.
         notes: Sentences that the farm has shown to people about the job so far.
     """
 
@@ -144,7 +149,7 @@ class TaskContext:
 
     @cached_property
     def job(self) -> JobPart:
-        """The part of the plan that all tasks of the job share.
+        """The part of the plan that is the same for all tasks of the job, parsed from `shared`.
 
         Raises:
             Unreadable: `shared` is not the JSON of a JobPart.
@@ -187,7 +192,7 @@ class RenderingModel(Protocol):
         """Encode a job's prompts and its clips and images.
 
         Returns:
-            Files to commit, by artifact name: prompt embeddings and latents.
+            The files with the prompt embeddings and the latents: each file's path by the name of its artifact.
         """
         ...
 
@@ -195,7 +200,7 @@ class RenderingModel(Protocol):
         """Denoise one window of the storyboard or of the video.
 
         Returns:
-            Files to commit, by artifact name: {"latents": a safetensors file}.
+            {"latents": path}. The file at this path is a safetensors file with the denoised latents.
         """
         ...
 
@@ -203,27 +208,29 @@ class RenderingModel(Protocol):
         """Join two windows at their seam, the latents that both share.
 
         Returns:
-            Files to commit, by artifact name: {"latents": a safetensors file}. The file has the latents of the seam,
-            and also any latents next to the seam that were changed by the join.
+            {"latents": path}. The file at this path is a safetensors file with the latents of the seam. It also has the
+            latents next to the seam if the join changed them.
         """
         ...
 
     def decode(self, task: TaskContext) -> Iterable[np.ndarray]:
-        """Decode one span of latents.
+        """Decode the latents of one stretch of the video.
 
         Returns:
-            The frames to deliver, each uint8 [height, width, 3].
+            The frames of this stretch, each uint8 [height, width, 3].
         """
         ...
 
 
 class Joining(Protocol):
-    """The part of an output format that joins segments into one file."""
+    """The part of an output format that joins segments (encoded parts of the video) into one file."""
 
     def join_segments(
         self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
     ) -> None:
-        """Join segments into one file without re-encoding, and write the sidecar beside the file.
+        """Join segments into one file without re-encoding, and write a sidecar beside the file.
+
+        A sidecar is a JSON file that describes the video.
 
         Args:
             segments: The segments, in the order of their frames.

@@ -23,9 +23,10 @@ class SamplerFacts:
     Attributes:
         name: The name by which jobs ask for the sampler.
         summary: What the sampler does, for people.
-        options: Its options.
-        evaluations: `evaluations(n)` returns how often the sampler asks for the velocity in each of `n` steps.
-        base_models: Whether the sampler suits models that aren't distilled. If not, a plan that uses one has a note.
+        options: The class of the sampler's options.
+        evaluations: `evaluations(n)` returns, for each of `n` steps, how often the sampler asks for the velocity.
+        base_models: Whether the sampler suits base models (models that aren't distilled). If not, the farm warns the
+            user about a job that combines the sampler with a base model.
     """
 
     name: str
@@ -56,7 +57,8 @@ class GuidanceFacts(Protocol):
     Attributes:
         name: The name by which jobs ask for the guidance.
         summary: What the guidance does, for people.
-        options: Its options. An option `guidance_scale` takes the place of the job's field of that name.
+        options: The class of the guidance's options. If one of these options is called `guidance_scale`, it takes the
+            place of the job's field `guidance_scale`.
     """
 
     name: str
@@ -91,7 +93,7 @@ class Question:
 
     Attributes:
         negative: Whether the model is shown the negative prompt instead of the prompt.
-        perturbed: Numbers of the transformer blocks that work without self-attention, counted from 0.
+        perturbed: Numbers of the transformer blocks that are perturbed (changed on purpose), counted from 0.
         perturbation: What a perturbed block does; see plugins.ltx.perturbed.Perturbation. Empty if no block is perturbed.
     """
 
@@ -142,14 +144,14 @@ class Move:
         tokens: float32 [1, N, C], the present latents.
         sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1. A token at 0 has no noise.
         target: The noise level that each token must have after the step, in the shape of `sigma`. No token gets more
-            noise. A token whose `target` equals its `sigma` stays as it is.
+            noise than it has. A token whose `target` equals its `sigma` stays as it is.
         velocity: float32 [1, N, C], the guided velocity at `tokens`.
         evaluate: `evaluate(tokens, sigma)` returns the velocity for other latents or noise levels. All shapes stay the
             same. A call costs as much as `velocity` did.
         noise: Draws standard normal noise [1, N, C]. Every call returns the same noise. It depends only on the step and
             on each token's place in the whole video, so that windows agree where they overlap.
         last: Whether this is the last step of the schedule. It is the same for all windows of a lockstep group.
-        history: What the sampler remembers of earlier steps; empty at the first step.
+        history: The tensors that the sampler's step before this one returned for it, by name. Empty at the first step.
     """
 
     tokens: Tensor

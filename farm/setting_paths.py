@@ -31,7 +31,7 @@ class NoHome(ValueError):
 
 @dataclass(frozen=True)
 class PathSetting:
-    """Marks a setting as a path. `absolute(text, base)` returns the setting's text with its path made absolute."""
+    """Marks a setting as a path. `absolute(text, base)` returns the setting's text with an absolute path."""
 
     absolute: Callable[[str, Base], str]
 
@@ -91,8 +91,8 @@ def store_url(text: str, base: Base) -> str:
 def model_source(text: str, base: Base) -> str:
     """Return where a model comes from: a folder as an absolute path, or a Hugging Face id unchanged.
 
-    OWNER/NAME is a Hugging Face id, unless the folder that `base()` returns has a folder of that name. A text that
-    begins with . or ~ is always a folder.
+    OWNER/NAME is a Hugging Face id, unless there is a folder OWNER/NAME in the folder that `base()` returns. A text
+    that begins with . or ~ is always a folder.
     """
     if not text or os.path.isabs(text):
         return text
@@ -112,7 +112,7 @@ def every(value: Any, setting: PathSetting, base: Base) -> Any:
 
     Args:
         value: A path or a text, or a list or table of paths and texts.
-        setting: Makes one path absolute.
+        setting: Its function `absolute` makes one path absolute.
         base: Returns the folder at which relative paths start.
     """
     if isinstance(value, Path):

@@ -1,6 +1,6 @@
 """Reads, checks and prints settings from a file, the environment and flags. farm.config defines the settings.
 
-Flags win over the environment, and the environment wins over the file. An unknown key is an error, never ignored.
+Flags win over the environment, and the environment wins over the file. An unknown key is refused as an error.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ def load(
 ) -> SomeSettings:
     """Return the settings of a program, from a file, the environment and flags.
 
-    A relative path in a file starts at the file's folder. A relative path in the environment or in a flag starts at the
-    current folder.
+    A relative path in the file is relative to the file's folder. A relative path in the environment or in a flag is
+    relative to the current folder.
 
     Args:
         model: The class of the settings.
@@ -221,9 +221,10 @@ def load(
 
 
 def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` that set paths, with the paths made absolute.
+    """Return the variables of `environ` that set paths, with each path made absolute.
 
-    A child process that runs in another folder then finds the same files. Raises InvalidConfig if a path is refused.
+    With absolute paths, a child process that runs in another folder finds the same files. Raises InvalidConfig if a
+    path is refused.
     """
     found = {
         variable: _from_here(model, key, value, variable)
@@ -385,7 +386,8 @@ def _is_table(field: FieldInfo) -> bool:
 def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
     """Return the text of an example settings file, with the meaning and the default of every setting.
 
-    Prose lines begin with "# ". Setting lines begin with "#" and no space; to set one, remove the "#".
+    A line of explanation begins with "# ". A line with a setting begins with "#" and no space. To use the setting,
+    remove the "#".
 
     Args:
         model: The class of the settings.

@@ -1,7 +1,7 @@
 """The spec of a job: JobSpec and its parts, checked field by field.
 
-Pure: no SQL, no gRPC, no files. Some checks need the farm: does the model exist, and can the clip be read? The API
-makes these checks. It raises the same error type, so users see one kind of message.
+Pure: no SQL, no gRPC, no files. Some checks need a running farm: whether the model exists, and whether the clip can be
+read. The API makes these checks. The API raises the same error type as this module, so users see one kind of message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_OPTIONS_BYTES = 32_768
 
 
 class InvalidSpec(ValueError):
-    """A spec is refused.
+    """The farm refuses the spec of a job.
 
     Attributes:
         field: The wrong field, such as "later_prompts.0.frame".
@@ -108,8 +108,8 @@ class JobSpec(_Part):
         later_prompts: Prompts that take over at later frames, in the order of their frames.
         prompt_always: A text that is put before `prompt` and each of `later_prompts` (see `prompt_of`).
         crossfade_frames: Pixel frames over which one prompt fades to the next.
-        negative_prompt: What the video must not show; needs a guidance scale above 1. None: the model's
-            default. Empty: guidance compares with an empty prompt.
+        negative_prompt: What the video must not show. It needs a guidance scale above 1. None: the model's default.
+            Empty: guidance compares with an empty prompt.
         seed: The seed of the noise. The same spec, seed and weights make the same video.
         steps: Denoising steps; None: the model's default.
         guidance_scale: Scale of classifier-free guidance; 1 turns it off; None: the model's default.
@@ -204,7 +204,8 @@ def frame_rate(fps: float) -> Fraction:
         fps: Frames a second.
 
     Returns:
-        A whole number, an NTSC rate (n·1000/1001), or else the nearest fraction with a denominator up to 1000.
+        A whole number or an NTSC rate (n·1000/1001), if `fps` is very close to one. Otherwise, the nearest fraction
+        with a denominator up to 1000.
     """
     whole = round(fps)
     if abs(fps - whole) < 1e-6:

@@ -1,6 +1,6 @@
 """The states of jobs, tasks, attempts, nodes and drains, and the legal changes between them.
 
-Pure: no clock, no I/O. Every change of state in the store goes through `advance`.
+Pure functions: they read no clock and do no I/O. The store changes a state only if `advance` allows the change.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class NodeState(StrEnum):
 
 
 class DrainState(StrEnum):
-    """The state of a node's drain. A resume can end the drain at any time."""
+    """How far a node's drain has come. A drain keeps new work from the node; `farmctl node resume` ends the drain."""
 
     DRAINING = "draining"  #: it gets no work; running tasks finish, or are handed back at the deadline
     DRAINED = "drained"  #: it runs nothing, and its renderers and its raylet are gone
@@ -141,8 +141,8 @@ def advance(current: State, target: State, *, retry: bool = False, damaged: bool
     Args:
         current: The present state.
         target: The new state. It must differ from `current`.
-        retry: True: somebody asked for a retry of the job or task.
-        damaged: True: a stored result is lost, so tasks must run again.
+        retry: Whether the change is a retry that somebody asked for.
+        damaged: Whether the change is made because a stored result is lost, so that tasks must run again.
 
     Raises:
         IllegalTransition: The change is not legal.
@@ -162,7 +162,7 @@ def is_final(state: State) -> bool:
 
 
 def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
-    """Return the new state of a job that is resumed or retried.
+    """Return the new state of a job that is resumed or retried: RUNNING if `started`, otherwise QUEUED.
 
     Args:
         job: The job's present state.
@@ -176,15 +176,15 @@ def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
 
 
 def tried_again(task: TaskState, unmet: bool, *, gone: bool = False) -> TaskState:
-    """Return the new state of a task that is retried.
+    """Return the new state of a task that must run again: WAITING if `unmet`, otherwise READY.
 
     Args:
         task: The task's present state.
         unmet: Whether the task needs other tasks that are not done.
-        gone: Whether the task is done but its result is no longer stored.
+        gone: True if the task had succeeded but its result is no longer stored. False for a retry.
 
     Raises:
-        IllegalTransition: A task in this state can't be retried.
+        IllegalTransition: A task in this state can't run again.
     """
     return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=not gone, damaged=gone)
 

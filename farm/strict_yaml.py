@@ -16,8 +16,9 @@ _CUT = re.compile(r"[ \t]+#[^\s#]")
 class Strict(yaml.constructor.BaseConstructor):
     """Makes a YAML loader refuse a file if YAML would silently drop a part of it.
 
-    A key must not come twice in one mapping. An unquoted text such as "take #3" is refused, because YAML takes "#3" for
-    a comment. Put this class before the loader's other base classes.
+    A key that comes twice in one mapping is refused, because YAML would drop the first value. An unquoted text such as
+    "take #3" is refused, because YAML would drop "#3" as a comment. Put this class before the loader's other base
+    classes.
     """
 
     within = "row"
@@ -52,13 +53,16 @@ class Strict(yaml.constructor.BaseConstructor):
 
 
 class PlainValues(Strict, yaml.SafeLoader):
-    """A loader of plain values that refuses a key that comes twice, and a text that a '#' cuts."""
+    """A YAML loader for plain values. It refuses a key that comes twice, and an unquoted text such as "take #3"."""
 
     within = "part of the file"
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
-    """Return what is wrong with a text that isn't YAML, after the line if it is known: "line 7: …"."""
+    """Return what is wrong with a text that isn't valid YAML.
+
+    If the line of the mistake is known, it comes first: "line 7: …".
+    """
     if isinstance(error, yaml.reader.ReaderError):
         return f"character {error.position + 1} ({error.character:#x}) can't be used in YAML; remove it"
     mark = getattr(error, "problem_mark", None)

@@ -31,9 +31,12 @@ def frames_of(latents: int) -> int:
 
 
 def frame_span(start: int, stop: int) -> tuple[int, int]:
-    """Return the pixel frames that the latents [start, stop) stand for, as (first frame, frame after the last).
+    """Return which pixel frames the latents [start, stop) stand for.
 
     Latents and frames are counted from the start of the video.
+
+    Returns:
+        A pair: first, the number of the first frame; second, the number of the frame after the last one.
     """
     if not 0 <= start < stop:
         raise ValueError(f"start, stop: must satisfy 0 <= start < stop, got start {start} and stop {stop}")

@@ -1,6 +1,6 @@
 """Removes files that nobody needs any more.
 
-These are results that were never used, files of jobs that ended long ago, and unfinished uploads of a killed daemon.
+These are results that no job uses, files of jobs that ended long ago, and uploads that were never finished.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ EVERY_SECONDS = 60.0
 
 
 def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
-    """Remove artifacts that nobody needs any more, and return their number.
+    """Remove artifacts (stored files) that nobody needs any more, and return their number.
 
-    This removes artifacts that never became part of a committed result, and artifacts whose retention is over. If the
-    process dies during a call, the next call does the rest.
+    Some of them never became part of a task's accepted result. Others have been kept for the time that `keeping` sets.
+    If the process dies during a call, the next call removes the rest.
 
     Args:
         keeping: How long artifacts are kept.
@@ -54,10 +54,10 @@ def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
 
 
 def clear_unfinished(store: Store, files: ArtifactStore) -> int:
-    """Remove the files of unfinished artifacts, and return the number of these artifacts.
+    """Remove the files of uploads that were never finished, and return how many uploads these were.
 
-    A daemon leaves such files if it is killed during an upload, or if an upload breaks off while the disk can't be
-    reached. Uploads that still run, and finished artifacts, are left alone.
+    A daemon leaves unfinished files if it is killed during an upload. It also leaves them if an upload breaks off while
+    the disk can't be reached. The files of running and of finished uploads stay.
 
     Raises:
         Deposed: Another daemon leads the farm now.
@@ -80,10 +80,10 @@ def clear_unfinished(store: Store, files: ArtifactStore) -> int:
 
 
 def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
-    """Remove the unfinished files that earlier versions of the farm left, and return the number of these files.
+    """Remove the unfinished files that earlier versions of the farm left, and return the number of removed files.
 
-    Before the call, make sure that no other farm shares the artifact store, and that no daemon of an earlier version
-    still uses it. Finished artifacts stay, even if they are named like unfinished files.
+    Make sure before the call that no other farm shares the artifact store. No daemon of an earlier version may still
+    use the store either. Finished artifacts stay, even if their names look like those of unfinished files.
 
     Args:
         before: A Unix time. Files that were written at this time or later stay.
@@ -105,12 +105,12 @@ def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
 async def collect_forever(
     store: Store, files: ArtifactStore, keeping: Keeping, since: float | None = None
 ) -> None:
-    """Remove artifacts that nobody needs any more, at intervals, until cancelled.
+    """Remove artifacts that nobody needs any more, again and again, until the coroutine is cancelled.
 
     Args:
         keeping: How long artifacts are kept.
-        since: The Unix time of this daemon's start. If given, older unfinished files of earlier versions are removed
-            too, once. Must be None if other farms may share the artifact store.
+        since: The Unix time of this daemon's start. If given, `clear_older_parts` is called once, for the files written
+            before that time. Must be None if another farm may share the artifact store.
     """
     while True:
         try:

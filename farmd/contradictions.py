@@ -2,7 +2,7 @@
 
 Two of them contradict each other if they show different pictures at frames of the video that are close together.
 
-This module is pure: farmd.intake reads the frames.
+This module is pure: it reads no files. farmd.intake reads the frames and compares them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Meeting:
         other: The index of the other condition.
         frames: The frame of `one` to compare, then the frame of `other`. Both are counted from the start of the
             delivered video.
-        over: True if `one` is the clip from which a video-to-video job starts. `other` then lies within that clip.
+        over: True if `one` is the clip from which a video-to-video job starts. The frames of `other` then lie within
+            that clip.
     """
 
     one: int
@@ -37,19 +38,25 @@ class Meeting:
     over: bool = False
 
     def places(self, media: Sequence[PreparedMedia]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the two places to compare, first in `one`, then in `other`.
+        """Return which two frames to compare, counted from the start of each image or clip.
 
-        A place is (index of the condition in `media`, frame of that image or clip). The frame is counted from the start
-        of the image or clip. `media`: all conditions of the job.
+        Args:
+            media: All conditions of the job.
+
+        Returns:
+            A pair: first the frame in the condition `one`, then the frame in the condition `other`. Each is itself a
+            pair: the index of the condition in `media`, and the frame's number in that image or clip.
         """
         pair = zip((self.one, self.other), self.frames, strict=True)
         first, second = ((index, frame - media[index].frame) for index, frame in pair)
         return first, second
 
     def note(self, kinds: Sequence[str], db: float) -> str | None:
-        """Return a note for people if the two frames contradict each other; None if they agree.
+        """Return a sentence for people that says how the two frames contradict each other; None if they agree.
 
-        `kinds`: "image" or "clip", for each condition. `db`: the PSNR in dB between the two frames.
+        Args:
+            kinds: "image" or "clip", for each condition of the job.
+            db: The PSNR between the two frames, in dB.
         """
         if db >= UNLIKE:
             return None
@@ -74,8 +81,8 @@ def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]
     - two neighbouring images or clips at strength 1 that are less than a latent (8 frames) apart
     - the clip from which a video-to-video job starts, and any image or clip at strength 1
 
-    The caller has checked with scheduler.planning.conditions.check_apart that images and clips don't overlap. Only the
-    clip from which a video-to-video job starts may overlap others.
+    Images and clips must not overlap, except with the clip from which a video-to-video job starts. The caller has
+    checked this with scheduler.planning.conditions.check_apart.
 
     Args:
         media: The job's images and clips, in the order of the job's conditions.

@@ -15,9 +15,9 @@ from scheduler.placement.values import ReadyTask, Slot
 
 
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
-    """Return how many of `tasks` each device could take, and which tasks no device could take.
+    """Find out how many of `tasks` each device could take, and which tasks no device could take.
 
-    `busy_with` returns a device's current task, or "" if the device has none.
+    `busy_with` is called with a device, and returns the device's current task, or "" if there is none.
     """
     # A job's windows are much alike, and there may be thousands of them.
     kinds: dict[tuple, list[ReadyTask]] = {}
@@ -52,12 +52,12 @@ _NOTHING = JobJson({})
 
 
 class Fits:
-    """Finds which of the farm's devices could take tasks.
+    """Finds out which of the farm's devices could take given tasks.
 
     Args:
         renderer_up: Returns whether a device's renderer can take work. Called with node id and device name.
         trouble: Returns why a device's renderer can't take work. Called with node id and device name.
-        lacks: Returns the models that a node should offer but doesn't, each with the reason. Called with the node id.
+        lacks: Returns, by model name, why a node doesn't offer a model that it should offer. Called with the node id.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Fits:
         self._store, self._renderer_up, self._trouble, self._lacks = store, renderer_up, trouble, lacks
 
     def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
-        """Return how many of `tasks` each device could take, and which tasks no device could take. Blocks."""
+        """Find out how many of `tasks` each device could take, and which tasks no device could take. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
         wanted = [ready_task(ReadyRecord(task, 0, 0.0, _NOTHING, {})) for task in tasks]

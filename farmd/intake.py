@@ -47,7 +47,7 @@ THUMBNAIL = 256
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """The plan of a job, with notes for people, the devices that fit, and the estimated time."""
+    """The plan of a job, with sentences for people, the devices that can do the job, and the estimated time."""
 
     plan: Plan
     notes: tuple[str, ...]
@@ -64,9 +64,10 @@ class Intake:
         catalogue: The models, strategies and output formats that plugins provide.
         store: The farm's store, which knows the nodes.
         files: The artifact store.
-        look: `look(path, max_frames)` returns the facts of a media file. It is farm.media.clips.probe, or a function
-            that does the same in a separate process.
-        lacks: `lacks(node_id)` returns the models that a node should offer but doesn't, each with the reason.
+        look: `look(path, max_frames)` returns the facts of a media file. Use farm.media.clips.probe, or a function that
+            does the same in a separate process.
+        lacks: `lacks(node_id)` returns the names of the models that a node should offer but doesn't, each with the
+            reason.
 
     Raises:
         InvalidConfig: A preset of farm.toml names something that no plugin has.
@@ -89,11 +90,12 @@ class Intake:
         """Return the plan of a job.
 
         Args:
-            keep_media: Copy the images and clips that are given by path into the artifact store.
+            keep_media: Whether to copy the job's images and clips into the artifact store if they are given by path.
 
         Raises:
             InvalidSpec: The spec can't be planned. The error names the field and what is accepted.
-            PlanFailed: The job's strategy, which may come from a plugin, failed with any other error.
+            PlanFailed: The planner failed with another error. Usually, the job's strategy raised that error; strategies
+                can come from plugins.
         """
         self._check_limits(spec)
         model = _choose("model", spec.model, self.catalogue.models)
@@ -305,7 +307,7 @@ class Intake:
 
 
 def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return a warning for each model in farm.toml that no plugin knows; its name is probably mistyped.
+    """Return a warning for each model in farm.toml that no plugin knows. Such a name is probably mistyped.
 
     `pinned`: the names of the models whose weights farm.toml sets. `known`: the names of the models that plugins know.
     """
@@ -317,7 +319,10 @@ def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
 
 
 def candidates_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[CandidateDevice]:
-    """Return the devices that could render now with this model and weights. The planner sizes windows for them."""
+    """Return the devices that could render now with this model and weights.
+
+    The planner can fit the lengths of a job's windows to these devices.
+    """
     fp8 = model.precisions[0] == "fp8"
     probe = _probe(model.name, weights, 0, fp8)
     found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]

@@ -65,7 +65,10 @@ _REFUSALS = (
 
 
 def ray_backend(config: FarmConfig) -> RayBackend:
-    """Return the backend for the farm's Ray cluster: an existing cluster if the config names one, otherwise its own."""
+    """Return the backend, which runs the farm's work on a Ray cluster.
+
+    If the config names an existing cluster, the backend joins it. Otherwise the farm has a cluster of its own.
+    """
     from scheduler.dispatch.ray.backend import RayBackend
 
     folder, token = config.home / "ray", ray_token_path(config.home)
@@ -99,7 +102,7 @@ async def keep_leading(store: Store) -> None:
 async def serve(config: FarmConfig) -> None:
     """Run the farm until SIGTERM or SIGINT. Ray and its renderers go on without the daemon.
 
-    The daemon first reads its stored files and opens its port; only then does it start processes. If the start fails,
+    The daemon first reads its stored files and opens its port. Only then does it start processes. If the start fails,
     the daemon ends the processes that it has started.
 
     Raises:

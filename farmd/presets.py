@@ -30,8 +30,8 @@ class Presets:
         catalogue: The models, samplers and guidances that plugins provide.
 
     Raises:
-        InvalidConfig: No job could be filled in from a preset of farm.toml: no plugin has what it names, or every model
-            refuses its options, schedule or guidance.
+        InvalidConfig: No job could use a preset of farm.toml. Either the preset names a sampler or guidance that no
+            plugin provides, or every model refuses the preset's options, schedule or guidance.
     """
 
     def __init__(self, own: Mapping[str, Preset], catalogue: Catalogue):
@@ -41,15 +41,19 @@ class Presets:
         self._all = {**BUILT_IN, **own}
 
     def of_model(self, model: str) -> dict[str, Preset]:
-        """Return all presets by name, adapted to `model`; unchanged if the farm doesn't know this model."""
+        """Return all presets by name, adapted to `model`.
+
+        If the farm doesn't know this model, the presets are as they were defined.
+        """
         facts = self._catalogue.models.get(model)
         guidances = self._catalogue.guidances.values()
         return {name: suited(one, facts, guidances) if facts else one for name, one in self._all.items()}
 
     def filled(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a job's spec. Fields that aren't given are taken from the job's preset.
+        """Return the given fields of a job's spec, with missing fields filled in from the job's preset.
 
-        Raises InvalidSpec if there is no preset of this name.
+        The field `preset` names the preset. Without this field, the fields are returned unchanged. Raises InvalidSpec
+        if there is no preset of this name.
         """
         name = fields.get("preset")
         if not name:

@@ -47,7 +47,7 @@ NAMES = tuple(
 class Parts:
     """The parts of the daemon that the services use.
 
-    `wake` makes the dispatch loop look for work at once. `max_upload_bytes` is the largest size of one upload.
+    Calling `wake` makes the dispatch loop look for work at once. `max_upload_bytes` is the largest size of one upload.
     """
 
     store: Store

@@ -50,9 +50,15 @@ class Whereabouts:
         )
 
     def servers(self, port: int, runs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the addresses at which other machines reach the daemon now, and this machine's remaining addresses.
+        """Return the addresses at which other machines reach the daemon now.
 
-        `port`: the daemon's port. `runs`: the address at which the farm's Ray runs.
+        Args:
+            port: The daemon's port.
+            runs: The address at which the farm's Ray runs.
+
+        Returns:
+            A pair. First, the addresses at which other machines reach the daemon. Second, this machine's other
+            addresses. See farm.wire.addresses.servers.
         """
         return addresses.servers(self._listen, self._advertise, port, addresses.look(), runs)
 

@@ -63,10 +63,10 @@ _GOES = "its node's agent was told to end"
 
 
 class Agent:
-    """The agent of one workstation. Used from one event loop.
+    """The agent of one workstation. All its methods must be called in one event loop.
 
-    It implements RendererEvents, whose methods its RendererLink calls, and FarmEvents, whose methods its FarmStream
-    calls.
+    The class implements two interfaces. RendererEvents has the methods that the agent's RendererLink calls. FarmEvents
+    has the methods that the agent's FarmStream calls.
     """
 
     def __init__(self, config: NodeConfig, who: identity.NodeIdentity, lent: list[ProbedDevice]):
@@ -165,7 +165,7 @@ class Agent:
         self._stream.send(nodes_pb2.ConnectRequest(renderer=report))
 
     def hello(self) -> nodes_pb2.Hello:
-        """Return a message that describes this node: its devices, its models and its versions."""
+        """Return a message that describes this node: its devices, its models, and the versions of its software."""
         return nodes_pb2.Hello(
             node_id=self._who.node_id,
             name=_name(self._config),
@@ -196,7 +196,7 @@ class Agent:
         )
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        """Join the Ray cluster named in `welcome`, the daemon's answer to this node's hello."""
+        """Join the Ray cluster that `welcome` names. The daemon sends `welcome` in answer to this node's hello."""
         self._who.take_ray_token(welcome.ray_token)
         self._membership.joins(welcome.ray_address, welcome.leave)
 

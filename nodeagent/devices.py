@@ -29,15 +29,15 @@ def declared(
 ) -> list[ProbedDevice]:
     """Return the devices that the config declares, completed with what the probe has found.
 
-    Declared and found devices are matched in order, separately for each backend: the first declared device of a backend
-    takes its model name, driver and speed from the first found device of that backend, and so on.
+    A declared device takes its model name, driver and speed from a found device of the same backend. The first declared
+    device of a backend takes them from the first found device of that backend, and so on.
 
     Args:
         devices: The devices that the config declares.
         found: The devices that the probe has found.
         threads: CPU threads of the node. A device that declares no threads gets an equal part of them.
-        thread_flops: The speed of one CPU thread in FLOPs a second. It gives the speed of a declared device that
-            matches no found device.
+        thread_flops: The speed of one CPU thread in FLOPs a second. If no found device gives a speed, the declared
+            device's speed is this number times the device's threads.
     """
     real = {(device.advertised.backend, device.index): device.advertised for device in found}
     counts: dict[str, int] = {}

@@ -1,6 +1,7 @@
 """Measures how fast one thread of this machine multiplies matrices.
 
-The measurement runs in a separate process, because BLAS reads the number of threads only when it is loaded.
+The measurement runs in a separate process with one thread, because BLAS reads the number of threads only when BLAS is
+loaded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """This node's identity, kept in the agent's home: its id, its tokens, the farm's CA and the daemon's address.
 
-node.json has checksums of the other files, by which the agent recognises a damaged file. If the agent has a join token,
-it sets the damaged file aside and registers again. Without a join token it can restore only node.json, from the node
-token and the server's address. If another file is damaged, the agent doesn't start.
+The file node.json has checksums of the other files, so the agent can recognise a damaged file.
+
+- With a join token, the agent renames the damaged file and registers again.
+- Without a join token, the agent can restore only node.json. It needs the node token and the server's address for that.
+  If another file is damaged, the agent doesn't start.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class NotJoined(Exception):
 
 @dataclass(frozen=True)
 class NodeIdentity:
-    """A registered node. Its files are under `home`; only their owner can read the secrets."""
+    """The identity of a registered node. The files are in the folder `home`; only their owner can read the secrets."""
 
     home: Path
     node_id: str
@@ -67,7 +69,7 @@ class NodeIdentity:
         return self.ca_file, self.token_file, self.ray_token_file
 
     def take_ray_token(self, token: str) -> None:
-        """Write `token`, the Ray token from the daemon, to this node's file, unless the file already contains it."""
+        """Store `token`, the farm's Ray token, which the daemon has sent. An unchanged token isn't written again."""
         if token and token != self.ray_token_file.read_text().strip():
             log.warning("the farm's Ray token has changed; Ray starts again")
             durable.write_whole(self.ray_token_file, token)
@@ -76,12 +78,12 @@ class NodeIdentity:
             _write(self.home, stored | {"sha256": sums})
 
     def channel(self) -> grpc.aio.Channel:
-        """Return a channel to the daemon. Callers must send `metadata` with every call."""
+        """Return a gRPC channel to the daemon. Every call over this channel must be sent with `metadata`."""
         return aio_channel(self.server, self.ca_file.read_bytes())
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The gRPC metadata with this node's token, which tells the daemon that a call comes from this node."""
+        """The gRPC metadata for a call to the daemon: the token that shows that the call comes from this node."""
         return bearer(self.token_file.read_text().strip())
 
 
@@ -94,9 +96,9 @@ def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
 
     Args:
         home: The agent's home.
-        server: The daemon's address; "" means the address from the last start.
-        join_token: The token with which the node can register; "" if none was given. A node that registered with
-            another token must register again.
+        server: The daemon's address. "" means the address from the last start.
+        join_token: The token with which the node can register; "" if none was given. If the node registered before with
+            another token, it must register again.
 
     Raises:
         DamagedFile: A file is damaged, and the node can replace it only with a join token.
@@ -174,12 +176,12 @@ def _tell(damage: DamagedFile, aside: Path | None, then: str) -> None:
 async def register(home: Path, name: str, server: str, join_token: str) -> NodeIdentity:
     """Register the node with the farm, store its new identity in `home`, and return it.
 
-    A home that has registered before keeps its node id, even in another farm.
+    If `home` has a node id from an earlier registration, the node keeps this id, even in another farm.
 
     Args:
         home: The agent's home.
         name: The node's name, for people.
-        server: The daemon's address; "" means the address from the last start.
+        server: The daemon's address. "" means the address from the last start.
         join_token: The token that `farmctl node enroll` prints.
 
     Raises:

@@ -1,10 +1,10 @@
-"""The agent's record of attempts. It survives kill -9 and power loss.
+"""The journal: a file in which the agent records attempts. It survives kill -9 and power loss.
 
 The journal has two kinds of entries. A held attempt is an attempt that a renderer works on. A completion says how an
-attempt ended; it stays until the daemon acknowledges it.
+attempt ended, and stays in the journal until the daemon acknowledges it.
 
-A restarted agent reads the held attempts from the journal. So it can tell the daemon about them before their renderers
-have attached again.
+A restarted agent reads the held attempts from the journal. So the agent can tell the daemon about these attempts before
+their renderers have connected to the agent again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HELD_COLUMNS = ("attempt_id", "epoch", "device", "pid", "born")
 class Held:
     """An attempt that a renderer works on.
 
-    `pid` is the renderer's process. `born` distinguishes that process from later processes with the same pid.
+    `pid` is the process id of the renderer. `born` distinguishes this process from later processes with the same id.
     """
 
     attempt_id: str
@@ -60,10 +60,13 @@ _PAGE = 4096
 
 
 class Journal:
-    """A file of held attempts and unacknowledged completions. Used from one thread.
+    """The file in which the agent records attempts: those that renderers work on, and those that have ended.
 
-    A new Journal reserves room in its file for some hundred entries, so that it can be written while the disk is full.
-    This doesn't work on copy-on-write file systems. There the methods raise sqlite3.Error until the disk has room.
+    An entry of an ended attempt (a completion) stays until the daemon has acknowledged it. A Journal may be used from
+    one thread only.
+
+    A new Journal reserves room in its file for some hundred entries, so that entries can be added while the disk is
+    full. On copy-on-write file systems this doesn't help: the methods raise sqlite3.Error until the disk has room.
 
     If the file may be damaged, open it with nodeagent.journal_rescue.
     """
@@ -127,9 +130,10 @@ class Journal:
         return [Held(*row) for row in rows]
 
     def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
-        """Record that an attempt has ended. Return the completion with the number that the journal gives it.
+        """Record that an attempt has ended, as `completion` says. Return the completion with its number in the journal.
 
-        If the journal already has a completion of this attempt, the earlier completion stays and is returned.
+        If the journal already has a completion of this attempt, the earlier completion stays, and is returned instead
+        of the new one.
         """
         reference = (completion.attempt.attempt_id, completion.attempt.epoch)
         with self._database:

@@ -1,8 +1,10 @@
-"""Opens the journal, and rescues the readable entries of a damaged journal.
+"""Opens the agent's journal, and rescues the readable entries of a damaged journal.
 
-A damaged file is set aside, and its readable entries are copied into a new journal. For each lost entry, at most one
-window is rendered again: the farm gives a task that no agent reports to another device. A renderer that still runs
-reports its attempts again.
+The journal is a file in which the agent records its attempts at tasks. A damaged file is renamed, and its readable
+entries are copied into a new journal.
+
+A lost entry costs at most one rendered window. The farm gives a task that no agent reports to another device. If the
+renderer still runs, it reports its attempts again.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ _OF_SYSTEM = {
 
 
 class JournalAway(Exception):
-    """The journal can't be used now. The message says why. The file is unchanged; it may or may not be damaged."""
+    """The journal can't be used now. The message says why. The file was not changed."""
 
 
 class JournalTooNew(Exception):
@@ -63,14 +65,14 @@ class _Found:
 
 
 def open_journal(path: Path) -> Journal:
-    """Open the journal at `path`.
+    """Open the journal at `path`, or make a new one if there is none.
 
-    A damaged file is set aside, and its readable entries are copied into a new journal.
+    If the file is damaged, it is renamed, and its readable entries are copied into a new journal.
 
     Raises:
         JournalTooNew: A newer version of farm-node wrote the journal.
         JournalAway: The journal can't be used now.
-        OSError: A damaged file can't be set aside.
+        OSError: A damaged file can't be renamed.
     """
     try:
         return _open(path)
@@ -120,7 +122,9 @@ def _of_system(error: sqlite3.Error) -> bool:
 
 
 def read(path: Path) -> _Found:
-    """Return the readable entries of the journal at `path`, and what is damaged. The file isn't changed.
+    """Read all entries of the journal at `path` that are readable. The file isn't changed.
+
+    The result also says what is damaged, and how many entries are lost.
 
     Raises:
         JournalTooNew: A newer version of farm-node wrote the journal.

@@ -15,8 +15,8 @@ import psutil
 def born(pid: int) -> str | None:
     """Return a text that identifies the process with this pid; None if no such process is alive.
 
-    The text differs from the texts of earlier and later processes with the same pid. On Linux it contains the id of the
-    boot and the start time in ticks since the boot, so it doesn't depend on the wall clock.
+    If the system gives the same pid to another process, that process has a different text. On Linux the text contains
+    the id of the boot and the start time in ticks since the boot. So the text doesn't depend on the wall clock.
     """
     if sys.platform == "linux":
         try:

@@ -1,7 +1,7 @@
 """Uploads the logs of ended attempts to the farm, and limits the size of logs.
 
-Logs of failed attempts are uploaded too. A log file stays in its folder until the farm has stored or refused it. It can
-be read while a renderer still writes it.
+Logs of failed attempts are uploaded too. A log file stays in its folder until the farm has stored or refused the log.
+A log can also be read while a renderer still writes to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNWANTED = {
 
 
 def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
-    """Return a log's bytes, but at most `most` of them. In a longer log, a note replaces the middle."""
+    """Return at most `most` bytes of a log. In a longer log, a line that says so replaces the middle."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:

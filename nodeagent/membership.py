@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.05
 
 
 class Ending:
-    """The signals that asked the agent to end.
+    """Keeps track of the signals that ask the agent to end.
 
     The first SIGTERM lets the agent finish within a deadline. SIGINT, or a second SIGTERM, ends the agent at once.
     """
@@ -41,8 +41,8 @@ class Ending:
 class Membership:
     """Keeps this node's raylet and renderers up, or ends them, as the farm asks. Used from one event loop.
 
-    `left` becomes True when the raylet and all renderers have ended, and False when the farm asks for them again.
-    `changed()` is called when `left` changes.
+    `left` is True while this node has left the cluster: the raylet and all renderers have ended. It becomes False when
+    the farm asks for them again. `changed()` is called whenever `left` changes.
     """
 
     def __init__(self, raylet: RayletKeeper, link: RendererLink, changed: Callable[[], None]):
@@ -58,13 +58,16 @@ class Membership:
         self.wanted(leave)
 
     def wanted(self, leave: bool) -> None:
-        """Leave the cluster if `leave`, else join it again. A later call replaces an earlier one."""
+        """Leave the Ray cluster if `leave` is true, otherwise join it again. The latest call counts."""
         self._leave = leave
         if not self._over and (self._following is None or self._following.done()):
             self._following = asyncio.create_task(self._follow())
 
     async def end(self, why: str) -> None:
-        """End the raylet and the renderers for good, and hand their attempts back to the farm for the reason `why`."""
+        """End the raylet and the renderers for good. Their attempts go back to the farm.
+
+        `why`: the reason, which the farm is told.
+        """
         self._over = True
         if self._following:
             await asyncio.gather(self._following, return_exceptions=True)

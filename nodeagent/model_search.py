@@ -1,6 +1,6 @@
-"""Looks for the models that this machine offers: at the agent's start, and again while one is missing.
+"""Looks for the models that this machine offers: at the agent's start, and repeatedly while a model is missing.
 
-Each look runs in a separate process (nodeagent.offers), because plugins may import anything. This module keeps the
+Each search runs in a separate process (nodeagent.offers), because plugins may import anything. This module keeps the
 results, which the agent reports to the farm.
 """
 
@@ -27,12 +27,13 @@ _LONGEST_TROUBLE = 500
 
 
 class ModelSearch:
-    """Looks for models until all are found.
+    """Searches this machine for models, repeatedly, until all models are found.
 
     Attributes:
-        models: The source and the weights' hash of each model found on this machine, by model name.
-        troubles: Why other models aren't offered, by model name. The name "" stands for all models.
-        looked: An event that is set after the first look.
+        models: The models that were found. For each model's name: the model's source, and the hash of the weights.
+        troubles: The models that can't be offered. For each model's name: the reason. The name "" stands for all
+            models.
+        looked: An event that is set after the first search.
     """
 
     def __init__(self, config: NodeConfig, found: Callable[[], None], changed: Callable[[], None]):
@@ -43,9 +44,9 @@ class ModelSearch:
         self._config, self._found, self._changed = config, found, changed
 
     async def run(self) -> None:
-        """Look for models repeatedly until all are found. Each look updates `models` and `troubles`.
+        """Search for models repeatedly until all are found. Each search updates `models` and `troubles`.
 
-        A later look may find more, for example because a disk was mounted or has space again.
+        A later search may find more models, for example because a disk was mounted or has space again.
         """
         candidates: dict[str, tuple[str, str]] = {}
         pauses = Backoff(_LOOK_AGAIN_SECONDS, _RARELY_SECONDS)

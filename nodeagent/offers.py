@@ -1,7 +1,7 @@
-"""Finds the models that this machine can render with: their sources and the hashes of their weights.
+"""Finds the models that this machine can render with, the sources of their weights, and the hashes of the weights.
 
-This module runs as a separate program, because it may read and hash gigabytes of weights. For each model, the program
-prints a line with a JSON object, which the agent reads.
+This module runs as a separate program, because it may read and hash gigabytes of weights. The program prints a line
+with a JSON object for each model, and the agent reads these lines.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ def offers(
     cache: Path,
     offered: Collection[str] = (),
 ) -> Iterator[dict[str, str]]:
-    """Yield an object for each model.
+    """Look for the weights of each model on this machine, and yield a mapping for each model.
 
-    The object has the keys "model", "source" and "weights" if this machine has the model. It has only "model" if this
-    machine doesn't have the model. It has "model" and "problem" if the model can't be offered, and also "traceback" if
-    a plugin raised an error.
+    Args:
+        plugins: The plugins that know the models.
+        configured: The sources of weights that the node's config names, by model name.
+        cache: The folder for file hashes, and for models that plugins make.
+        offered: Models that have been found before. They are left out.
 
-    `configured` has the sources in the node's config, by model name. `cache` is the folder for file hashes and for
-    models that plugins make. `offered` has the models that the node already offers; they are left out.
+    Yields:
+        A mapping with the model's name as "model". The other keys depend on what was found:
+
+        - The machine has the model: "source" and "weights" (the hash of the weights).
+        - The machine doesn't have the model: no other key.
+        - There is an error: "problem". If a plugin raised an exception, also "traceback".
     """
     known = catalogue(plugins).models
     for name in sorted(set(configured) - set(known)):
@@ -62,7 +68,10 @@ def offers(
 
 
 def main() -> None:
-    """Read {"home": …, "configured": {model: source}, "offered": [model]} from stdin, and print the offers."""
+    """Call `offers` with arguments from stdin, and print each result as a line of JSON.
+
+    Stdin has {"home": …, "configured": {model: source}, "offered": [model]}.
+    """
     asked = json.load(sys.stdin)
     try:
         cache = model_cache(Path(asked["home"]))

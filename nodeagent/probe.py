@@ -1,7 +1,7 @@
-"""Finds this machine's devices: NVIDIA through NVML, AMD through sysfs, Apple by platform, else the CPU.
+"""Finds this machine's devices: NVIDIA GPUs through NVML, AMD GPUs through sysfs, Apple GPUs by platform.
 
-Some functions read values from drivers and files; others only interpret such readings. If a driver refuses a reading or
-answers "[N/A]", the device's field stays empty and the probe continues.
+If there is no GPU, the device is the CPU. If a driver doesn't give a value, or gives "[N/A]", the device's field stays
+empty and the probe continues. Some functions read values from drivers and files; others only interpret these values.
 """
 
 from __future__ import annotations
@@ -44,14 +44,20 @@ _EXCUSES = {"N/A", "ERR!", "NOT SUPPORTED", "UNKNOWN ERROR", "NO DATA"}
 
 @dataclass(frozen=True)
 class ProbedDevice:
-    """A device, as the node advertises it, and its number among the devices of its backend."""
+    """A device of this machine. `advertised` is what the node tells the farm about the device.
+
+    `index` is the device's number among this machine's devices of the same backend.
+    """
 
     advertised: nodes_pb2.Device
     index: int
 
 
 def number(value: Any) -> float:
-    """Return a driver's reading as a number; 0 if it isn't valid ("[N/A]", None, a negative number, all bits set)."""
+    """Return a value from a driver as a number; 0 if the value isn't valid.
+
+    Not valid are "[N/A]", None, a negative number, and a number with all bits set.
+    """
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -60,9 +66,9 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """Return a driver's reading as text; "" if there is none.
+    """Return a value from a driver as text; "" if the driver has no value.
 
-    A driver says that there is none with a text in brackets, such as "[N/A]", or with a word such as "N/A".
+    A driver that has no value gives a text in brackets, such as "[N/A]", or a word such as "N/A".
     """
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -72,12 +78,12 @@ def text(value: Any) -> str:
 
 
 def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_pb2.Device:
-    """Return a CUDA device from NVML's readings.
+    """Return a CUDA device, made from values that NVML gives.
 
-    `readings` are name, memory (bytes), capability (major, minor), driver, cores and clock (MHz).
+    `readings` has the keys name, memory (bytes), capability (major, minor), driver, cores and clock (MHz).
 
-    The device's speed is cores x clock x 2 (fp32 multiply-adds), times a factor for the tensor cores. This factor is
-    their bf16 rate over the plain fp32 rate, and depends on the compute capability.
+    The device's speed is cores x clock x 2 (fp32 multiply-adds), times a factor. The factor is the bf16 rate of the
+    tensor cores divided by the plain fp32 rate. It depends on the compute capability.
     """
     capability = readings.get("capability")
     try:
@@ -101,9 +107,9 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
 
 
 def kfd_properties(content: str) -> dict[str, int]:
-    """Return the properties in a file /sys/class/kfd/kfd/topology/nodes/*/properties, by name.
+    """Return the values in a file /sys/class/kfd/kfd/topology/nodes/*/properties, by name.
 
-    `content`: the text of the file. Lines other than "name number" are left out.
+    `content` is the text of the file. Lines that don't consist of a name and a number are left out.
     """
     found = {}
     for line in content.splitlines():
@@ -116,9 +122,10 @@ def kfd_properties(content: str) -> dict[str, int]:
 def rocm_device(
     index: int, properties: Mapping[str, int], vram_bytes: int, model: str, driver: str, threads: int
 ) -> nodes_pb2.Device | None:
-    """Return a ROCm device from its KFD properties; None for a KFD node that isn't a GPU.
+    """Return a ROCm device, made from the KFD properties of a node; None if the node isn't a GPU.
 
-    The device's speed is compute units x 64 lanes x 2 x clock (fp32). fp8 came with gfx940 (CDNA3) and gfx12 (RDNA4).
+    The device's speed is compute units x 64 lanes x 2 x clock (fp32). The devices gfx94x and gfx95x (CDNA3 and
+    later) and the devices from gfx12 (RDNA4) on support fp8.
     """
     units = properties.get("simd_count", 0) // max(1, properties.get("simd_per_cu", 0))
     if not units:
@@ -145,8 +152,11 @@ def cpu_name(cpuinfo: str) -> str:
 def visible(setting: str | None, count: int) -> list[int]:
     """Return the indices of the CUDA devices that the variable CUDA_VISIBLE_DEVICES allows.
 
-    `setting`: the variable's value; None if it isn't set. `count`: how many devices the machine has. All devices are
-    allowed if the variable isn't set, or if its list contains anything but numbers.
+    All devices are allowed if the variable isn't set, or if its list contains anything but numbers.
+
+    Args:
+        setting: The variable's value; None if the variable isn't set.
+        count: The number of devices of the machine.
     """
     if setting is None:
         return list(range(count))
@@ -159,8 +169,9 @@ def visible(setting: str | None, count: int) -> list[int]:
 def probe(threads: int, lend_bytes: int = 0) -> list[ProbedDevice]:
     """Return the devices of this machine: its GPUs, or its CPU if it has none.
 
-    `threads`: CPU threads to share among renderers. `lend_bytes`: main memory that a CPU device may use; 0 means half
-    of it.
+    Args:
+        threads: The number of CPU threads to share among renderers.
+        lend_bytes: The main memory that a CPU device may use, in bytes; 0 means half of the main memory.
     """
     found = _cuda(threads) or _rocm(threads) or _mps(threads)
     return found or [ProbedDevice(cpu_device(threads, lend_bytes), 0)]

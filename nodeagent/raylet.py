@@ -85,18 +85,18 @@ class RayletKeeper:
             self._keeper = asyncio.create_task(self._keep(address))
 
     def renew(self, node_id: str, why: str) -> None:
-        """Replace the raylet by a new one if its id is still `node_id`.
+        """Start a new raylet in place of the raylet whose id is `node_id`.
 
-        `why`: the reason that the farm gave.
+        Nothing happens if this machine's raylet has another id by now. `why`: the farm's reason.
         """
         if node_id == self.node_id:
             self._blamed = why
 
     async def stop(self, timeout: float, address: str = "") -> None:
-        """End the raylet and all renderers, and kill those that have not ended after `timeout` seconds.
+        """End the raylet and all renderers. After `timeout` seconds, kill the processes that have not ended.
 
-        If this agent hasn't joined a cluster, end the raylet that an earlier agent may have left running for the
-        cluster at `address` (host:port). `join` starts a raylet again.
+        An earlier agent may have left a raylet running. So if this agent hasn't joined a cluster, the raylet for the
+        cluster at `address` (host:port) is ended. `join` starts a raylet again.
         """
         await self._forsake()
         address, self._address = self._address or address, ""

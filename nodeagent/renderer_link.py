@@ -1,7 +1,8 @@
-"""The agent's link to its renderers, for which it serves RendererService.
+"""The agent's link to its renderers: the gRPC server to which they connect (RendererService).
 
-RendererLink knows which renderers are attached and alive, and which attempts they hold. It passes leases and cancels on
-to the renderers. It records completions in the journal before it acknowledges them.
+RendererLink knows which renderers are attached and alive, and which attempts they work on. It passes the farm's leases
+and cancels on to the renderers. It records the end of each attempt in the agent's journal on disk, and only then
+acknowledges that end to the renderer.
 
 Only RendererLink declares a renderer dead. It reports to the agent through RendererEvents.
 """
@@ -45,7 +46,7 @@ class RendererEvents(Protocol):
     """The calls by which a RendererLink reports events to the agent."""
 
     def began(self) -> None:
-        """Called when a renderer has taken an attempt, which now needs a lease."""
+        """Called when a renderer has taken an attempt. The attempt now needs a lease (leave to run for some time)."""
 
     def loads(self) -> None:
         """Called when a renderer begins to load a model, or has loaded it."""
@@ -109,8 +110,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     async def serve(self, path: Path) -> None:
         """Listen on the socket `path`, and watch the renderers that the journal names.
 
-        Only this user can open the socket. A renderer from the journal is killed if this node no longer has its device,
-        or no longer lends it to the farm.
+        Only this user can open the socket. The journal names the renderers of an earlier run of the agent. Such a
+        renderer is killed if its device has gone, or is no longer lent to the farm.
         """
         self._server = RendererSocket(self, path)
         await self._server.listen()
@@ -170,7 +171,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             await self._server.close()
 
     def held(self) -> list[nodes_pb2.AttemptRef]:
-        """Return the attempts that renderers hold, including those that wait for a lease."""
+        """Return the attempts that renderers have taken and not ended, including attempts that wait for a lease."""
         return [
             nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             for renderer in self._renderers.values()
@@ -191,14 +192,18 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
 
     def pids(self) -> list[tuple[int, str]]:
-        """Return (pid, text) for each renderer process that isn't known to be dead.
+        """Return the renderer processes that aren't known to be dead.
 
-        nodeagent.liveness.born made the text, which tells the process from others with the same pid.
+        Each process is a pair: its pid, and the text from nodeagent.liveness.born. The text tells the process from
+        earlier and later processes with the same pid.
         """
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
-        """Pass a lease on to the renderer that holds the attempt. `until`: the lease's end (CLOCK_BOOTTIME seconds)."""
+        """Tell the renderer that works on the attempt how long it may go on.
+
+        `until`: the end of this time (the lease), in CLOCK_BOOTTIME seconds.
+        """
         key = (attempt.attempt_id, attempt.epoch)
         if key in self._named and key not in self._leased:
             self._leased.add(key)
@@ -208,7 +213,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         )
 
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
-        """Pass a cancel on to the renderer that holds the attempt; kill the renderer if it doesn't stop in time."""
+        """Tell the renderer that works on the attempt to stop.
+
+        The renderer is killed if it hasn't stopped after the grace seconds in `cancel`. With 0 it is never killed.
+        """
         self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
         key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
         until = time.monotonic() + cancel.grace_seconds
@@ -218,7 +226,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._keep(asyncio.create_task(self._insist(cancel)))
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Ask all held attempts to stop at their next step and to save their state.
+        """Ask the attempts of all renderers to stop at their next step and to save their state.
 
         Other devices can then continue the attempts. After several calls, the earliest deadline applies.
 
@@ -230,7 +238,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             )
 
     def free(self, reason: str) -> None:
-        """End renderers that hold no attempt, to free their memory."""
+        """End the renderers that have no attempt to work on, to free their memory."""
         for renderer in list(self._renderers.values()):
             if not renderer.attempts:
                 self._end(renderer, reason)
@@ -374,10 +382,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events.ended(numbered)
 
     def acknowledged(self, number: int, committed: bool) -> None:
-        """Log that the farm has acknowledged a completion.
+        """Log that the farm has acknowledged a completion (the report of an attempt's end).
 
-        `number`: the completion's number in the journal. `committed`: whether the farm accepted the completion; False
-        if it came too late.
+        Args:
+            number: The completion's number in the journal.
+            committed: Whether the farm accepted the completion. False if it came too late.
         """
         if about := self._unacknowledged.pop(number, None):
             about.info("end acknowledged", committed=committed)
@@ -413,9 +422,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     @contextlib.contextmanager
     def ending(self, why: str) -> Iterator[None]:
-        """Record the attempts of renderers that end inside this context as cancelled, for the reason `why`.
+        """While this context is open, record an attempt as cancelled, not as lost, if its renderer ends.
 
-        The agent itself ends these renderers, so the farm must not blame the task or the device.
+        The agent opens this context when it ends renderers itself. The farm must not blame the task or the device for
+        that. `why`: the reason that is recorded.
         """
         self._endings.append(why)
         try:
@@ -427,7 +437,12 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         """Record that a renderer's process has ended, and that its attempts have ended with it.
 
         The attempts are recorded as lost if the process ended by itself. They are recorded as cancelled if the agent, a
-        reboot or Ray ended it. `why`: why the agent killed the process; "" if it didn't.
+        reboot or Ray ended the process.
+
+        Args:
+            pid: The id of the process.
+            birth: The text from nodeagent.liveness.born that tells the process from others with the same pid.
+            why: The reason why the agent killed the process; "" if the agent didn't kill it.
         """
         renderer = self._renderers.get((pid, birth))
         if renderer is None:

@@ -42,7 +42,7 @@ class RendererSocket:
         self._path.chmod(0o600)
 
     async def restore(self) -> None:
-        """If somebody has removed the socket, serve on a new one. Attached renderers then attach again."""
+        """Serve on a new socket if somebody has removed the old one. Attached renderers then attach again."""
         if self._path.exists():
             return
         log.warning("the renderers' socket was removed; making it again", path=str(self._path))

@@ -56,10 +56,10 @@ class FarmEvents(Protocol):
         """Return a heartbeat, without its number and this node's attempts, which the stream adds."""
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        """Act on the daemon's answer to the hello."""
+        """Act on the daemon's answer to the hello, which is the agent's first message."""
 
     def wanted(self, leave: bool) -> None:
-        """Leave the Ray cluster if `leave` is true; otherwise join it again, as the farm asks."""
+        """Do what the farm asks: leave the Ray cluster if `leave` is true, otherwise join the cluster again."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
         """Start a new raylet in place of the one whose id is `ray_node_id`. `why` is the farm's reason."""
@@ -98,11 +98,14 @@ class FarmStream:
             await asyncio.sleep(0.02)
 
     def send(self, request: nodes_pb2.ConnectRequest) -> None:
-        """Send `request` if the stream is up; otherwise drop it. The caller keeps important messages in the journal."""
+        """Send `request` if the stream is up; otherwise drop it.
+
+        The caller keeps important messages in the journal (the agent's record on disk), because a request can be lost.
+        """
         self._put(request)
 
     def introduce_again(self) -> None:
-        """Send the hello once more, because this node's offers have changed."""
+        """Send the hello once more, because what this node offers to the farm has changed."""
         if self._call:
             self._again = True
         # One that the daemon hasn't answered yet is left to itself until it has: a write waits for ever in a call

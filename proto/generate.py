@@ -1,7 +1,7 @@
 """Generate farm/v1/*_pb2*.py from proto/farm/v1/*.proto.
 
-The generated files are committed, and a test checks that they are up to date. Run with `make proto`, or `python
-proto/generate.py [FOLDER]` to write the package below another folder.
+The generated files are committed, and a test checks that they are up to date. Run this script with `make proto`. To
+write the package below another folder, run `python proto/generate.py FOLDER`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The renderer, a process on a device: it keeps models loaded and does one task, or one lockstep group, at a time."""
+"""The renderer: a process that keeps models loaded on one device, and does tasks there.
+
+It does one task at a time, or the tasks of one lockstep group, which take each denoising step together.
+"""
 
 SOCKET_VARIABLE = "FARM_AGENT_SOCKET"
 """Environment of renderers: where the agent of this machine listens."""

@@ -3,7 +3,7 @@
 Over this link the renderer gets the leases of its attempts, and reports how the attempts go. The agent sets the end of
 each lease. farm.policy.lease says what an attempt may do before and after that end.
 
-The threads that render call the methods; threads of this module talk to the agent.
+The threads that render call the methods of this module. Only threads of this module talk to the agent.
 """
 
 from __future__ import annotations
@@ -52,9 +52,12 @@ class Attachment:
             return self._setup  # type: ignore[return-value]
 
     def begin(self, attempt_id: str, epoch: int, job: str = "", task: str = "") -> Hold:
-        """Begin an attempt: ask the agent for the attempt's lease, and return a Hold for the thread that does the work.
+        """Begin an attempt, and ask the agent for the attempt's lease.
 
         `job` (an id) and `task` (a key) are for the agent's log.
+
+        Returns:
+            A Hold. With it, the thread that does the work checks the lease and reports to the agent.
         """
         with self._changed:
             hold = self._holds[attempt_id, epoch] = Hold(self, HeldAttempt(attempt_id, epoch), job, task)
@@ -115,7 +118,11 @@ class Attachment:
 
 
 class Hold:
-    """An attempt on which this renderer works. `Attachment.begin` returns a Hold to the thread that does the work."""
+    """An attempt on which this renderer works.
+
+    The thread that does the work gets a Hold from `Attachment.begin`. With it, the thread checks the attempt's lease
+    and reports to the agent.
+    """
 
     def __init__(self, attachment: Attachment, held: HeldAttempt, job: str, task: str):
         self._attachment, self._changed = attachment, attachment._changed
@@ -150,8 +157,9 @@ class Hold:
 
         Args:
             seconds: how long to wait.
-            delivering: True while the attempt sends a file to the farm. If the attempt is stopped meanwhile so that its
-                task can continue elsewhere, it has KEEP_SECONDS to send the file before Stopped is raised.
+            delivering: True while the attempt sends a file to the farm. The farm may then stop the attempt so that
+                the task can continue elsewhere. In that case Stopped is raised only KEEP_SECONDS after the stop, so
+                that the attempt can still send the file.
 
         Raises:
             Stopped: the attempt was stopped.
@@ -187,7 +195,10 @@ class Hold:
             self._attachment._send(renderers_pb2.AttachRequest(progress=message))
 
     def loading(self, model: str) -> None:
-        """Report that a model is being loaded for the attempt; "" means that loading has ended."""
+        """Report that a model is being loaded for the attempt, or that loading has ended.
+
+        `model`: the model's name; "" if loading has ended.
+        """
         with self._changed:
             self._loads = model
             self._attachment._send(self._loading())

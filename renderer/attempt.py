@@ -65,13 +65,16 @@ class Attempt:
             sources: folder or hub id of each model.
 
         Returns:
-            The ids of the artifacts that the task made, and the seconds from the task's first step to its end.
+            A pair. The first value is the ids of the artifacts that the task made. The second is the seconds from the
+            task's first step to its end.
 
-            The seconds are 0 if they wouldn't show the speed of the device: a member of a lockstep group mostly waits
-            for others, and a task that continues from a saved state does only some of its steps.
+            The seconds show the speed of the device. They are 0 for tasks where they would not show it: a task
+            of a lockstep group mostly waits for other tasks, and a task that continues from a saved state does only
+            some of its steps.
 
         Raises:
-            Stopped: the attempt was stopped. If its state was saved, the error's `state` is the artifact's id.
+            Stopped: the attempt was stopped. If the attempt's state was saved, the error's `state` is the id of the
+                artifact that holds the state.
             StorageFailed: the farm can't store a file.
             TransferFailed: the farm refuses a file.
             Exception: any error that Workbench.perform raises.
@@ -91,9 +94,9 @@ class Attempt:
         return ids, 0.0 if self._working_since is None else ended - self._working_since
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts that the task reported, as JSON.
+        """Return what the task has reported about its work, as an object for JSON.
 
-        Raises ValueError if they are too long for the farm, TypeError if they aren't JSON.
+        Raises ValueError if the report is too long for the farm, TypeError if it can't be written as JSON.
         """
         text = json.dumps(self._facts, allow_nan=False)
         if len(text) > MAX_FACTS:
@@ -103,13 +106,16 @@ class Attempt:
         return json.loads(text)
 
     def pause(self, seconds: float) -> None:
-        """Wait `seconds` before a transfer is tried again, and let other threads compute meanwhile. Raises Stopped."""
+        """Wait `seconds` before a transfer is tried again. Meanwhile other threads can use the device.
+
+        Raises Stopped if the attempt is stopped.
+        """
         with self._turn.let_go():
             self._hold.pause(seconds, delivering=self._delivering)
 
     @contextlib.contextmanager
     def loading(self, model: str) -> Iterator[None]:
-        """Report that a model is being loaded while the ``with`` block runs. Such blocks may be nested."""
+        """While the ``with`` block runs, report that a model is being loaded. Such blocks may be nested."""
         before = self._loads
         self._loads = model
         self._hold.loading(model)

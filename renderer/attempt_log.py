@@ -32,10 +32,10 @@ def log_path(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
 
 
 class AttemptLog:
-    """An attempt's open log. In a ``with`` block it also records the standard output and error of the whole process.
+    """The open log of an attempt. In a ``with`` block, it also records the process's standard output and error.
 
-    The windows of a lockstep group may share one process, and each has its own log. The process's output then goes only
-    to the log whose ``with`` block began last.
+    The attempts of a lockstep group may run in one process at the same time, each with its own log. What the process
+    prints then goes only to the log whose ``with`` block began last.
     """
 
     _switch = threading.Lock()

@@ -1,4 +1,4 @@
-"""Find out whether an error was caused by a disk (of this machine or of the farm's artifact store)."""
+"""Find out whether a disk caused an error: a disk of this machine, or the disk of the farm's artifact store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRIED_BYTES = 1 << 16
 
 
 def damaged_input(error: BaseException) -> InputDamaged | None:
-    """Return the InputDamaged error that is `error` or one of its causes; None if there is no such error."""
+    """Return the first InputDamaged error among `error` and the causes of `error`; None if there is none."""
     return next((at for at in _chain(error) if isinstance(at, InputDamaged)), None)
 
 
@@ -37,8 +37,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def disk_trouble(error: BaseException, folder: Path) -> str:
     """Return what is wrong with the disk or the artifact store; "" if neither caused `error`.
 
-    Some libraries raise errors of their own that don't mention the disk. For those, a test write to `folder` shows
-    whether the disk is at fault.
+    Some libraries don't mention the disk in their errors. So if `error` doesn't mention a disk, the function writes a
+    test file to `folder`, to see whether the disk works.
 
     Args:
         error: the error that ended an attempt's work.

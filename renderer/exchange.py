@@ -1,9 +1,9 @@
 """The arrays that windows in lockstep exchange with their neighbours, in rounds (farm.rendering.TaskContext.exchange).
 
-Each renderer keeps the arrays of all rounds, and other renderers fetch them. If a window's renderer is lost, the window
-begins again from its first step and gets these arrays again, while its neighbours wait. The arrays of a finished window
-are also stored as an artifact, because its renderer may end. This module doesn't use Ray: its callers pass an object
-(Peers) that asks other renderers.
+Each renderer keeps the arrays of all rounds, and other renderers fetch these arrays. If a window's renderer is lost,
+the window begins again from its first step. The window then fetches the arrays again, while its neighbours wait. The
+arrays of a finished window are also stored as an artifact, because the window's renderer may end. This module doesn't
+use Ray: its callers pass an object (Peers) that asks other renderers.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ NEIGHBOUR_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Question:
-    """A request from one member of a lockstep group to a neighbour, for the neighbour's array of one round.
+    """A window's request for the array that a neighbouring window gives to it in one round.
 
     Attributes:
-        group: the lockstep group.
-        key: the neighbour's key.
-        asker: the key of the member that asks.
+        group: the lockstep group of both windows.
+        key: the key of the neighbour's task.
+        asker: the key of the task that asks.
         round: the number of the round.
-        at: the renderer of the member that asks.
+        at: the name of the renderer that asks.
     """
 
     group: str
@@ -59,7 +59,12 @@ class Peers(Protocol):
     """The other renderers, which can be asked for arrays."""
 
     def ask(self, renderer: str, question: Question) -> Answer:
-        """Return the answer of the renderer named `renderer`; (False, None) if it can't be reached."""
+        """Ask the renderer named `renderer` for the array that `question` describes.
+
+        Returns:
+            A pair. First: True if that renderer works on the neighbour or has the array. Second: the array; None if
+            the array isn't there yet. (False, None) if the renderer can't be reached.
+        """
         ...
 
 
@@ -72,9 +77,10 @@ class _InHand:
 
 
 class Overlaps:
-    """Stores the arrays that lockstep windows on this renderer give to their neighbours. Thread-safe.
+    """Stores the arrays that lockstep windows on this renderer give to their neighbours.
 
-    For each window of a lockstep group, it also records which renderer last worked on the window.
+    For each window of a lockstep group, it also records which renderer last worked on the window. Several threads may
+    call its methods.
     """
 
     def __init__(self) -> None:
@@ -83,11 +89,12 @@ class Overlaps:
         self._places: dict[tuple[str, str], str] = {}
 
     def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
-        """Record that this renderer works on the member `key` of the lockstep group `group`.
+        """Record that this renderer works on the window `key` of the lockstep group `group`.
 
         Args:
             here: this renderer's name.
-            places: for each neighbour's key, the name of the renderer that works on it, if the farm knows one.
+            places: the names of the renderers that work on the neighbours, by the neighbours' keys. A neighbour whose
+                renderer the farm doesn't know is missing.
         """
         with self._changed:
             members = self._groups.pop(group, {})
@@ -101,20 +108,25 @@ class Overlaps:
             self._changed.notify_all()
 
     def close(self, group: str, key: str) -> None:
-        """Record that the attempt at the member `key` has ended. The member's arrays stay available."""
+        """Record that the attempt at the window `key` has ended. The window's arrays stay available."""
         with self._changed:
             if member := self._groups.get(group, {}).get(key):
                 member.in_hand = False
             self._changed.notify_all()
 
     def give(self, group: str, key: str, to: str, number: int, array: np.ndarray) -> None:
-        """Store the `array` that the member `key` gives to its neighbour `to` in round `number`."""
+        """Store the `array` that the window `key` gives to its neighbour `to` in round `number`."""
         with self._changed:
             self._groups[group][key].given[to, number] = array
             self._changed.notify_all()
 
     def answer(self, question: Question, seconds: float = POLL_SECONDS) -> Answer:
-        """Answer a question from the stored arrays. If the array isn't here yet, wait for it for up to `seconds`."""
+        """Answer a question from the stored arrays. If the array isn't here yet, wait for up to `seconds`.
+
+        Returns:
+            A pair. First: True if this renderer works on the neighbour or has the array. Second: the array; None if
+            the array isn't here yet.
+        """
         wanted = question.asker, question.round
         with self._changed:
             self._places[question.group, question.asker] = question.at
@@ -128,12 +140,12 @@ class Overlaps:
             return array is not None or member().in_hand, array
 
     def place(self, group: str, key: str) -> str:
-        """Return the member's last known renderer; "" if none is known."""
+        """Return the name of the renderer that last worked on the window `key`; "" if none is known."""
         with self._changed:
             return self._places.get((group, key), "")
 
     def save(self, group: str, key: str, path: Path) -> Path:
-        """Write to `path` all arrays that the member `key` gave to its neighbours."""
+        """Write to `path` all arrays that the window `key` gave to its neighbours."""
         with self._changed:
             given = dict(self._groups[group][key].given)
         save_file(
@@ -143,7 +155,7 @@ class Overlaps:
 
 
 class WaitingHold(Protocol):
-    """The part of renderer.attachment.Hold that is needed to wait for a neighbour."""
+    """The methods of renderer.attachment.Hold that a window's task needs while it waits for a neighbouring window."""
 
     def runs(self) -> bool:
         """Return whether the attempt's lease is valid now. Raises Stopped if the attempt was stopped."""
@@ -155,9 +167,9 @@ class WaitingHold(Protocol):
 
 
 class Exchange:
-    """Gives one lockstep window's arrays to its neighbours and gets theirs, during one attempt at the window.
+    """Exchanges one lockstep window's arrays with its neighbours, during one attempt at the window.
 
-    Used by the thread that renders the window.
+    The thread that renders the window uses this class.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Do a job's tasks in this process, without a farm, to try, test or measure a plugin.
 
-Plugins get the same TaskContext as in a farm, and windows in lockstep exchange their latents in the same way
-(renderer.exchange). Artifacts are plain files, leases never run out, and a task that fails isn't tried again.
+Plugins get the same TaskContext as in a farm. Windows in lockstep exchange their latents as in a farm
+(renderer.exchange). Artifacts are plain files, tasks have no time limit, and a task that fails isn't tried again.
 
 To render a whole video with the installed plugins:
 
@@ -70,7 +70,8 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
     Args:
         device: the device that the plugins work on. Models stay loaded as long as all of them together fit the
             device's `vram_bytes`.
-        sources: folder or hub id of each model. For a model that isn't named here, its plugin's default is used.
+        sources: folder or Hugging Face id of each model, by model name. For a model that isn't named here, the default
+            of the model's plugin is used.
 
     Raises:
         farm.plugins.PluginTrouble: a plugin can't be imported.
@@ -95,10 +96,10 @@ class LocalJob:
     """Does the tasks of one job, and gives each task the artifacts of the earlier tasks.
 
     Attributes:
-        files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. If you
-            put another file in place of an artifact, later tasks fetch that file.
-        facts: what the last attempt of each task reported, by the task's key. The entry "summary" of a task's facts
-            is its last summary. Tasks that reported nothing are absent.
+        files: the file of every artifact. Each key is a pair: first, the key of the task that made the artifact ("" for
+            the job's media); second, the artifact's name. If you put another file here, later tasks fetch that file.
+        facts: what each task reported in its last attempt, by the task's key. The entry "summary" is the last summary
+            that the task gave. A task that reported nothing is absent.
     """
 
     def __init__(
@@ -121,10 +122,12 @@ class LocalJob:
         self.facts: dict[str, dict[str, Any]] = {}
 
     def perform(self, tasks: Iterable[PlannedTask]) -> None:
-        """Do tasks in their order. At the first window of a lockstep group, do all windows of the group at once.
+        """Do tasks in their order.
+
+        The windows of a lockstep group are rendered together, when the group's first window is reached.
 
         Raises:
-            Exception: an error that a task raised. All other tasks of its lockstep group have ended by then.
+            Exception: an error that a task raised. The other tasks of the same lockstep group have ended by then.
         """
         together: dict[str, list[PlannedTask]] = {}
         for task in tasks:
@@ -147,9 +150,11 @@ class LocalJob:
 
         Args:
             task: a task of the job's plan, or a changed copy of one.
-            step: called before each step, see TaskContext; it may raise Stopped. None: the task is never stopped.
-            state: the state that a stopped task saved, to continue from. None: the task begins at its first step.
-            exchange: for a window in lockstep, the function with which the window exchanges arrays, see TaskContext.
+            step: a function that is called before each step (see TaskContext), and may raise Stopped. If None, the task
+                is never stopped.
+            state: the file that a stopped task saved, from which this task continues. If None, the task begins at its
+                first step.
+            exchange: the function with which a window in lockstep exchanges arrays (see TaskContext).
 
         Returns:
             The files that the task made, by artifact name.
@@ -169,9 +174,9 @@ class LocalJob:
         state: Path | None = None,
         exchange: Trade | None = None,
     ) -> TaskContext:
-        """Return a TaskContext for `task`, for callers that call a plugin directly instead of through `do`.
+        """Return a TaskContext for `task`, to call a plugin directly instead of through `do`.
 
-        The context gets a new folder, in which the plugin makes its files. The arguments are the same as those of `do`.
+        The plugin makes its files in a new folder. The arguments are those of `do`.
         """
         found: dict[str, Any] = {}
         self.facts.pop(task.key, None)

@@ -1,7 +1,6 @@
 """The renderer's own log: a line at the start and the end of each attempt, in a file beside the raylet's log.
 
-Everything else is in the attempt's own log (renderer.attempt_log): what the attempt does and prints, and what libraries
-log meanwhile.
+What an attempt does and prints, and what libraries log meanwhile, is in the attempt's own log (renderer.attempt_log).
 """
 
 from __future__ import annotations
@@ -26,6 +25,9 @@ def process_log_path(home: Path, device: str) -> Path:
 
 
 def attempt_line(attempt_id: str, epoch: int, handed: Handed) -> FilteringBoundLogger:
-    """Return a logger that adds the job, task, attempt, epoch and node to each line."""
+    """Return a logger that adds the job, task, attempt, epoch and node to each line.
+
+    `handed` gives the job, the task and the node.
+    """
     log: FilteringBoundLogger = structlog.get_logger()
     return log.bind(job=handed.job, task=handed.task.key, attempt=attempt_id, epoch=epoch, node=handed.node)

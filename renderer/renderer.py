@@ -1,8 +1,8 @@
 """The renderer: one process for one device. In the farm it is a Ray actor; this module defines it as a plain class.
 
-It gets its attempts from Ray, one at a time or several of one lockstep group, and reports to the agent of its own
-machine. Importing this module doesn't import torch, because torch reads environment variables on import, and the agent
-sends their values only later, in a Setup message.
+The renderer gets its attempts from Ray, one at a time or several of one lockstep group. It reports to the node agent of
+its own machine. Importing this module doesn't import torch: torch reads environment variables on import, and the agent
+sends the values of these variables only later, in a Setup message.
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ from renderer.work_folder import attempt_folder, cache_folder, device_folder, mo
 
 
 class Renderer:
-    """The renderer of `device`. It asks other renderers for arrays through `peers`.
+    """Does the tasks that Ray sends to one device.
 
-    Ray calls `run` in one thread, and `ping` and `answer` in others.
+    Ray calls `run` in one thread, and `ping` and `answer` in others. So these two return even while a task runs.
+
+    Args:
+        device: The name of the device.
+        peers: The way to the other renderers. Windows of a lockstep group exchange arrays through it.
     """
 
     def __init__(self, device: str, peers: Peers):
@@ -67,7 +71,7 @@ class Renderer:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
 
     def ping(self) -> int:
-        """Return the process id, at once even if a task runs."""
+        """Return the process id. This answers at once, even while a task runs."""
         return os.getpid()
 
     def answer(self, question: Question) -> Answer:
@@ -75,11 +79,11 @@ class Renderer:
         return self._overlaps.answer(question)
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Wait for an attempt's lease, do its task, and return when its outcome is in the agent's journal.
+        """Wait for an attempt's lease, do its task, and return when the agent has recorded the outcome.
 
-        A member of a lockstep group runs in a thread of its own, and this method returns at once. So Ray can start the
-        group's other members too. Any other attempt waits until all running members have ended. If Ray repeats a call,
-        the repeated call does nothing.
+        For a member of a lockstep group, this method starts a thread and returns at once, so that Ray can start the
+        group's other members too. Attempts outside the group wait until all running members have ended. If Ray repeats
+        a call, the repeated call does nothing.
 
         Args:
             payload: a serialized farm.handed.Handed, which describes the task.

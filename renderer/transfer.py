@@ -1,6 +1,6 @@
 """Moves artifacts between a renderer and the farm, and keeps a cache of limited size.
 
-Transfers run on the thread that renders. A transfer that a restart of the daemon interrupts is tried again until it
+Transfers run on the thread that renders. If a restart of the daemon interrupts a transfer, it is tried again until it
 succeeds or the attempt is stopped.
 """
 
@@ -59,7 +59,7 @@ def checksum(path: Path) -> str:
 
 
 class Wire:
-    """Uploads and downloads artifacts. The connection stays open from one attempt to the next.
+    """A connection to the farm that uploads and downloads artifacts. It stays open from one attempt to the next.
 
     Args:
         setup: What the agent tells the renderer at its start.
@@ -78,12 +78,14 @@ class Wire:
             self._channel = None
 
     def upload(self, name: str, path: Path, sha256: str, attempt: nodes_pb2.AttemptRef) -> str:
-        """Upload a file as artifact `name` of an attempt; return the artifact's id. `sha256` is the file's checksum.
+        """Upload a file as artifact `name` of an attempt, and return the artifact's id.
+
+        `sha256` is the file's checksum in hexadecimal.
 
         Raises:
             StorageFailed: the farm can't store the file.
             TransferFailed: the farm refuses the file.
-            Stopped: the attempt was stopped, or the farm no longer accepts its files.
+            Stopped: the attempt was stopped, or the farm no longer accepts files of this attempt.
         """
         header = artifacts_pb2.UploadHeader(
             name=name,
@@ -103,7 +105,7 @@ class Wire:
         return self._persist(f"upload of {name!r}", lambda stub: stub.Upload(parts()).artifact.id)
 
     def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
-        """Download an artifact to `path`. The file appears there only once its size and checksum are right.
+        """Download an artifact to `path`. The file appears there only after its size and checksum have been checked.
 
         After an interruption, the download continues where it stopped.
 
@@ -175,7 +177,10 @@ class Wire:
 
 
 class Cache:
-    """A folder of artifacts, named by checksum. `trim` keeps it within `limit` bytes."""
+    """A folder that keeps artifacts for later tasks. Each file is named by its SHA-256.
+
+    The folder may grow beyond `limit` bytes; `trim` shrinks it again.
+    """
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +190,10 @@ class Cache:
         self._limit = limit
 
     def get(self, artifact: HandedArtifact, wire: Wire) -> Path:
-        """Return the path of an artifact; download the artifact first if the cache has no undamaged copy."""
+        """Return the path of an artifact in the cache.
+
+        If the cache has no undamaged copy, the artifact is first downloaded through `wire`.
+        """
         path = self._folder / artifact.sha256
         if not (path.is_file() and checksum(path) == artifact.sha256):
             wire.download(artifact.id, artifact.size, artifact.sha256, path)
@@ -193,11 +201,11 @@ class Cache:
         return path
 
     def keep(self, path: Path, sha256: str) -> None:
-        """Move an uploaded file into the cache: the next task of this job may need it on this device."""
+        """Move an uploaded file into the cache, because the job's next task may need it on this device."""
         os.replace(path, self._folder / sha256)
 
     def trim(self) -> None:
-        """Remove the least recently used files until the rest fit the limit.
+        """Remove the least recently used files until the cache is within its limit.
 
         Don't call this during an attempt, because the attempt may use any of the files.
         """

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 class Turn:
-    """A lock that a thread holds while it computes. While a thread waits for something, another may compute.
+    """A lock that a thread holds while it computes. While this thread waits for something, another thread may compute.
 
-    Each member of a lockstep group has a thread of its own, but all members share one device. The device's memory is
-    enough for the activations of one member only.
+    The windows of a lockstep group are rendered together on one device, each in a thread of its own. The device's
+    memory is enough for the activations of one window only.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class TaskRefused(Exception):
 
 
 class Workbench:
-    """The plugins and loaded models of one device. Used from one thread."""
+    """Does tasks on one device, with the device's plugins and loaded models. It may be used from one thread only."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Workbench:
     def perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
         """Do a task, and return the files that it made, by artifact name.
 
-        `sources`: the folder or hub id of each model, by the model's name.
+        `sources`: for the name of each model, the model's folder or its id on the Hugging Face hub.
         Raises TaskRefused, Stopped, OutOfMemory, and any error of a plugin.
         """
         try:

@@ -24,7 +24,7 @@ def device_folder(home: Path, device: str) -> Path:
 
 
 def attempt_folder(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
-    """Return the folder for an attempt's files, which lies in the device's folder `folder`."""
+    """Return the folder for the files of an attempt. `folder` is the folder of the attempt's device."""
     return folder / f"{attempt.attempt_id}-{attempt.epoch}"
 
 
@@ -34,13 +34,17 @@ def cache_folder(home: Path, device: str) -> Path:
 
 
 def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int:
-    """Remove the folders of ended attempts, and half-written inputs. Return the number of files and folders removed.
+    """Remove what ended attempts left: their folders, and half-written inputs in the caches.
 
     The agent calls this when it starts, before renderers connect to it.
 
     Args:
         home: the node's folder.
-        held: the attempts on which renderers still work, each with its device. Their folders stay.
+        held: the attempts on which renderers still work, as pairs of an attempt and its device's name. The folders of
+            these attempts stay, and so do half-written inputs of these devices.
+
+    Returns:
+        How many files and folders were removed.
     """
     # An attempt that isn't in `held` has ended, or has not begun because it waits for its lease. Renderers can't do
     # this: a device that was removed or renamed has no renderer.
@@ -58,12 +62,13 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
 
 
 def model_cache(home: Path | None = None) -> Path:
-    """Return the folder in which file hashes and models made by plugins are cached.
+    """Return the folder that caches hashes of files, and models that plugins have made.
 
     Each user of a machine has one such folder, which only that user can read. All farms of the user share the folder.
 
     Args:
-        home: the node's folder. It is used if the user has no writable home folder, as with service accounts.
+        home: the node's folder. If the user has no writable home folder (as with service accounts), the cache is in the
+            node's folder.
 
     Raises:
         OSError: the folder can't be made.

@@ -68,11 +68,11 @@ class StageBars:
         self.say(lines)
 
     def tell(self, text: str) -> None:
-        """Print a permanent line above the bars. The bars would overwrite a line that is printed in any other way."""
+        """Print a lasting line above the bars. The bars would overwrite a line printed in any other way."""
         self._progress.console.print(Text(shown_lines(hidden(text))), soft_wrap=True)
 
     def say(self, lines: Sequence[str]) -> None:
-        """Replace the lines below the bars."""
+        """Replace the lines of text below the bars with `lines`."""
         self._progress.lines = list(lines)
 
 

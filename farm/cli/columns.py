@@ -14,15 +14,15 @@ FREE_WIDTH = 12
 
 
 def natural_width(column: Sequence[str]) -> int:
-    """Return how many terminal cells a column needs if no text is folded. The heading counts as a text."""
+    """Return how many terminal cells a column needs if no text is wrapped. `column` includes the heading."""
     return max(map(cell_len, column))
 
 
 def narrowest_width(column: Sequence[str], *, free: bool) -> int:
     """Return the fewest cells that a column can take.
 
-    A column of `free` text, such as reasons, may be broken inside a word. In all other columns the longest word must
-    fit, because it may be an id.
+    A column of `free` text, such as reasons, may be broken inside a word. In any other column the longest word must
+    fit, because that word may be an id.
     """
     longest = max((cell_len(word) for cell in column for word in cell.split()), default=1)
     return min(longest, FREE_WIDTH) if free else longest
@@ -32,7 +32,7 @@ def fitted_widths(natural: Sequence[int], narrowest: Sequence[int], room: int) -
     """Return column widths that add up to at most `room` cells. The widest column is narrowed first.
 
     Args:
-        natural: The width of each column when no text is folded.
+        natural: The width of each column when no text is wrapped.
         narrowest: The least width of each column.
         room: Cells for all columns together.
 

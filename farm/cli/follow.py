@@ -28,15 +28,16 @@ _Away = Callable[[FarmError], None]
 
 
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
-    """Show a job's progress and the notes of its tasks until the job has ended. Return the job.
+    """Show a job's progress until the job has ended, and return the job.
 
-    Ctrl-C leaves the job running, prints a command to follow it again, and exits with 130.
+    Notes of the job's tasks (sentences about what a task found) are shown too. Ctrl-C leaves the job running, prints
+    a command to follow the job again, and exits with 130.
 
     Args:
         client: A client of the farm.
         job_id: The job.
         output: A file name for the `-o` option of the printed command. This function doesn't write the file.
-        json: Print each update as a line of JSON, in place of bars and notes.
+        json: Print each update as a line of JSON. Bars and notes are then not shown.
     """
     client.patience = AWAY_SECONDS
     latest = None
@@ -104,7 +105,10 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
 
 @contextlib.contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar for a transfer. Yields a function to call with the bytes moved so far and the total."""
+    """Show a progress bar for a transfer.
+
+    Yields a function. Call it with two numbers: the bytes moved so far, and the total bytes.
+    """
     if not sys.stderr.isatty():
         yield lambda moved, whole: None
         return

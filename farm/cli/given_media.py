@@ -1,4 +1,7 @@
-"""Clips and images given to `farmctl submit`: their conditions, and the job's size, frame rate and length."""
+"""Turns the clips and images given to `farmctl submit` into conditions (clips and images that the video must contain).
+
+A clip or image can also give the job's size and frame rate. A clip's length is checked against the job's length.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from farm.spec import Condition, Media, frame_rate
 def condition_of(
     media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
-    """Return a condition that gives an image or clip to a job.
+    """Return a condition: the part of a job's spec that gives the job an image or clip.
 
     Args:
         media: The path of the image or clip.
         facts: What is known about the file; None if it can't be read on this machine.
-        no_upload: `media` is a path on the daemon's host. Otherwise the file is uploaded from this machine.
+        no_upload: True if `media` is a path on the daemon's host. If False, the file is uploaded from this machine.
         frame: The frame of the video at which the image or clip begins.
         strength: How firmly the video keeps to the image or clip, from 0 to 1.
 
@@ -37,13 +40,13 @@ def condition_of(
 
 
 def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:
-    """Return the frame of the result at which a clip or image begins.
+    """Return the frame of the job's video at which a clip or image begins.
 
     Args:
-        at: The number of the frame, or "end" if the clip or image must end with the last frame of the result.
+        at: The number of the frame, or "end" if the clip or image must end with the last frame of the video.
         facts: What is known about the file; None if it can't be read on this machine.
-        frames: Frames of the result.
-        fps: Frames a second of the result.
+        frames: The number of frames of the video.
+        fps: The video's frames per second.
 
     Raises:
         InvalidSpec: `at` is "end", but the clip's length is unknown because `facts` is None.
@@ -60,12 +63,12 @@ def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fp
 def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
     """Probe a clip or image on this machine.
 
-    This is done before the upload, so that nobody uploads a file for an hour and then learns that it can't be read.
+    A file that can't be read is refused here, before an upload that may take an hour.
 
     Args:
-        field: The field that an error names.
+        field: The name of the spec's field for the clip or image. InvalidSpec names this field.
         media: The path of the clip or image.
-        no_upload: `media` is a path on the daemon's host, and need not exist on this machine.
+        no_upload: True if `media` is a path on the daemon's host. The file then need not exist on this machine.
 
     Returns:
         The facts about the file; None if it doesn't exist on this machine.

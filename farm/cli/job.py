@@ -1,4 +1,4 @@
-"""farmctl job: look at jobs, follow, steer and download them."""
+"""The commands of `farmctl job`: they show jobs, follow them, change them, and download their videos."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def print_tasks(
 
     Args:
         tasks: The tasks, in the order of the table's rows.
-        mark: Called with each "node/device"; returns the text to print for it.
+        mark: Takes a device's name, "node/device", and returns the text to print in place of the name.
         nothing: The text to print if there are no tasks.
     """
     rows = []
@@ -201,7 +201,10 @@ def print_tasks(
 
 
 def attempt_seconds(attempt: jobs_pb2.Attempt) -> str:
-    """Return the duration of an attempt in seconds, as text. A running attempt counts up to now."""
+    """Return how many seconds an attempt took, as text. For a running attempt, this is the time up to now.
+
+    The text is "-" if the attempt has not been given to a device.
+    """
     begun = attempt.started_at or attempt.dispatched_at
     return f"{max(0.0, _until(attempt.finished_at) - begun):.1f}" if begun else "-"
 
@@ -329,7 +332,7 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
 
 
 def put_back(keys: Sequence[str]) -> str:
-    """Return a text that says which tasks a retry runs again. `keys`: the keys of those tasks."""
+    """Return a text that says which tasks run again after a retry. `keys` are the keys of these tasks."""
     if not keys:
         return "there was nothing to retry"
     some = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")

@@ -1,4 +1,4 @@
-"""How farmctl tells people with which settings a job is denoised."""
+"""Describes, for people, the settings with which a job is denoised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _LEVELS = 4
 
 
 def settings_lines(settings: jobs_pb2.JobSettings) -> dict[str, str]:
-    """Return texts that tell a job's settings, by what they tell, such as "sampler". An empty text tells nothing."""
+    """Return a text for each of a job's settings. The keys are the settings' names, such as "sampler".
+
+    A text is empty if there is nothing to say about that setting.
+    """
     scale = f", scale {settings.guidance_scale:g}" if settings.HasField("guidance_scale") else ""
     options = whole(MessageToDict(settings.options))
     return {

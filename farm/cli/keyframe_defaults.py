@@ -35,10 +35,16 @@ def in_frame_order(media: Sequence[KeyMedia]) -> list[KeyMedia]:
 
 
 def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
-    """Return the default frame rate of a video, in frames per second, and a note for the user.
+    """Choose the default frame rate of a video.
 
-    The video gets the rate of the clip that it shows first, or IMAGES_FPS if it has only images. The note says so if
-    the clips have different rates; otherwise it is empty. Raises InvalidSpec if a file can't be read on this machine.
+    The video gets the frame rate of the clip that it shows first. If `media` has only images, the rate is IMAGES_FPS.
+
+    Returns:
+        A pair. First, the frame rate in frames per second. Second, a sentence for the user if the clips have different
+        frame rates: it lists these rates and says which rate the video gets. Otherwise the second is "".
+
+    Raises:
+        InvalidSpec: A file can't be read on this machine.
     """
     clips: list[tuple[str, float]] = []
     for one in in_frame_order(media):

@@ -78,7 +78,7 @@ class _Program(DetachedProcess):
 
 
 class LocalFarm:
-    """The farm whose home is the folder `home`, with daemon and agents on this machine."""
+    """A farm on this machine: a daemon and agents. The folder `home` holds the farm's files."""
 
     def __init__(self, home: Path, listen: str | None = None) -> None:
         """`listen`: the address at which the daemon listens; None: the one in its settings."""
@@ -96,7 +96,7 @@ class LocalFarm:
     def running(self) -> bool:
         """Return whether a daemon of this farm runs, no matter who started it.
 
-        Agents alone don't count; `start` takes over agents that have no daemon.
+        Agents without a daemon don't count, because `start` can take them over.
         """
         return self._held() or self.daemon_lives()
 
@@ -136,7 +136,7 @@ class LocalFarm:
     ) -> list[nodes_pb2.Node]:
         """Wait until the daemon answers, all nodes are online, and each node has reported its models.
 
-        After 30 s the call no longer waits for models, because a node may have none.
+        A node may have no models, so after 30 s the call stops waiting for models.
 
         Args:
             nodes: The number of nodes to wait for.
@@ -192,14 +192,18 @@ class LocalFarm:
         return self._daemon().alive()
 
     def end_of_daemon(self) -> str:
-        """Return in words how the daemon that `start` started has ended."""
+        """Return a text that says how the daemon that `start` started has ended."""
         daemon = self._daemon()
         return _ended(daemon, daemon.tail(self._logged.get(daemon.name, 0)))
 
     def stop(self, tell: Callable[[str], None]) -> None:
-        """End agents, daemon, Ray bridge and Ray head, in that order. Then end any other process of the farm.
+        """Stop the farm: end its agents, its daemon and Ray, in that order, then all other processes of the farm.
 
-        `tell` is called with a text for each step. Raises StillUp if Ray can't be ended or a process still runs.
+        Args:
+            tell: Called with a text for each step.
+
+        Raises:
+            StillUp: Ray can't be ended, or a process of the farm still runs.
         """
         if not self.home.is_dir():
             return

@@ -1,6 +1,6 @@
 """The command `farmctl node mine`: the owner of a workstation takes it from the farm, or gives it back.
 
-It works without the daemon.
+The command works without the daemon.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONGEST = 366 * 86_400
 
 
 class Span(click.ParamType):
-    """A duration such as 90m or 1h30m; its value is in seconds."""
+    """The type of a command's duration: turns a text such as 90m or 1h30m into seconds."""
 
     name = "TIME"
 

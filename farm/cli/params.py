@@ -1,4 +1,4 @@
-"""Types of options and arguments, such as sizes, durations and keyframes."""
+"""Types for the options and arguments of farmctl's commands, such as sizes, durations and keyframes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farm.outside_text import shown
 
 
 class Choice(click.Choice):
-    """A choice between words, whose error message suggests the word that is nearest to a mistyped one."""
+    """A choice between words. If a word is mistyped, the error message suggests the nearest valid word."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         told = super().get_invalid_choice_message(value, ctx).rstrip(".")
@@ -57,7 +57,7 @@ class Duration(click.ParamType):
 
 
 class Place(click.ParamType):
-    """The frame of the result at which a clip or image begins: a number, "start" or "end"."""
+    """The frame of the video at which a clip or image begins: a number, "start" or "end"."""
 
     name = "FRAME|start|end"
 
@@ -79,7 +79,7 @@ class Place(click.ParamType):
 
 
 class Keyframe(click.ParamType):
-    """A clip or image with its frame, written as MEDIA@FRAME or MEDIA@FRAME:STRENGTH."""
+    """A clip or image and its place in the video, written as MEDIA@FRAME or MEDIA@FRAME:STRENGTH."""
 
     name = "MEDIA@FRAME[:STRENGTH]"
 
@@ -103,12 +103,12 @@ class Keyframe(click.ParamType):
 def text_is_no_option(
     ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
-    """Check that the TEXT of an option such as --prompt-at TIME TEXT isn't the name of another option.
+    """Check that no TEXT was forgotten in an option such as --prompt-at TIME TEXT. Return `value` unchanged.
 
-    If a person forgets the TEXT, click takes the next option for it. Returns `value` unchanged.
+    If a person forgets the TEXT, click uses the name of the next option as the TEXT.
 
     Raises:
-        BadParameter: The name of an option is where the TEXT should be.
+        BadParameter: A TEXT is the name of an option.
     """
     names = {name for one in ctx.command.get_params(ctx) for name in (*one.opts, *one.secondary_opts)}
     for first, second in value:

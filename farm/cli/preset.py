@@ -1,4 +1,4 @@
-"""farmctl preset: look at the presets from which jobs are filled in."""
+"""farmctl preset: show the presets, which are named sets of job settings."""
 
 from __future__ import annotations
 
@@ -107,9 +107,10 @@ def _options(preset: plugins_pb2.Preset) -> dict[str, object]:
 
 
 def asked_preset(client: FarmClient, name: str | None, model: str | None) -> Preset:
-    """Return the preset called `name`, as jobs of a model get it. Without a name, return an empty preset.
+    """Return the preset called `name`. If no name is given, return an empty preset.
 
-    `model`: the name of the model; None: the default model.
+    `model`: the name of a model. The preset is returned without the fields that this model ignores. None: the preset
+    is returned whole.
 
     Raises:
         InvalidSpec: There is no such preset (field "preset").

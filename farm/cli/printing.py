@@ -43,7 +43,9 @@ _GAP = 2
 
 
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
-    """Return a client for a farm. The farm is named by --profile, by the environment, or by the farm's home.
+    """Return a client for the farm that this command is about.
+
+    The farm is the one that --profile names. Without --profile, the environment or the farm's home names the farm.
 
     `patience`: seconds for which a call is tried again while no farm answers.
     """
@@ -77,7 +79,9 @@ def say(text: str) -> None:
 def done_all_the_same(what: str) -> Iterator[None]:
     """Let a command succeed even if it can't print its answer inside this context.
 
-    If printing fails, a note on standard error says what the command has done (`what`).
+    If printing fails, a line on standard error tells what the command has done.
+
+    `what`: what the command has done, such as "the farm is up".
     """
     try:
         yield
@@ -239,9 +243,9 @@ def flops(rate: float) -> str:
 
 
 def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
-    """Return the declared devices, each as "node/device".
+    """Return the names of the declared devices, each as "node/device".
 
-    Declared devices are for trials: a node's settings list them, but farm-node did not detect them.
+    A declared device is for trials: a node's settings list it, but farm-node did not detect it.
     """
     return {
         f"{node.name}/{status.device.name}"
@@ -252,7 +256,11 @@ def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
 
 
 def marker(declared: set[str]) -> Callable[[str], str]:
-    """Return a function that adds "(declared)" to each "node/device" in `declared`."""
+    """Return a function that marks the names of declared devices.
+
+    The function takes one name, as "node/device". If the name is in `declared`, the function returns it with
+    " (declared)" at the end. It returns any other name unchanged.
+    """
     return lambda place: f"{place} (declared)" if place in declared else place
 
 

@@ -36,7 +36,7 @@ class AskedPrompts:
 
     Attributes:
         fields: The fields `prompt` and `later_prompts` of the job's spec.
-        notes: Notes for the person.
+        notes: Sentences to show to the person, such as that the first frames have no prompt.
     """
 
     fields: dict[str, Any]
@@ -195,10 +195,13 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
 
 
 def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:
-    """Return a line for each run of frames, such as "frames 57-88: fade to: it stops".
+    """Return lines that say which frames show which prompt, such as "frames 57-88: fade to: it stops".
 
     Args:
-        spans: Runs of frames that show the same prompts, in order. For a single run, no line is returned.
+        spans: Runs of frames that show the same prompts, in order.
+
+    Returns:
+        A line for each run of frames. If there is only one run, no lines, because all frames show the same prompts.
     """
     spans = list(spans)
     if len(spans) < 2:

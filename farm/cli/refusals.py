@@ -24,7 +24,8 @@ def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalC
         conditions: All conditions of the job, in the job's order.
 
     Returns:
-        The error. Its message also gives the file and the frame of each condition.
+        An error with the same message, followed by the file and the frame of each condition that the message names.
+        If the message names no condition, the error itself.
     """
     numbers = sorted({int(found[1]) for found in _NUMBERED.finditer(str(error))})
     names = [f"conditions.{at} is {_name(conditions[at])}" for at in numbers if at < len(conditions)]

@@ -26,7 +26,10 @@ class SpecFirst(click.Group):
     """The command group `farmctl submit`, in which `--spec FILE` is another way to write the mode `spec FILE`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments as click does. In place of a mode, `--spec FILE` is read as the mode `spec FILE`."""
+        """Parse the arguments of `farmctl submit`, and read `--spec FILE` as the mode `spec FILE`.
+
+        All other arguments are parsed as click does.
+        """
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             for place, arg in enumerate(args):
                 name, equals, file = arg.partition("=")
@@ -47,14 +50,15 @@ class SpecFirst(click.Group):
 def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition]]:
     """Read a job from a YAML or JSON file.
 
-    A condition's `media` may be the path of a file on this machine. A relative path starts at the folder of `file`.
+    A condition is a clip or image for the video. Its `media` may be a path on this machine. A relative path is taken
+    from the folder of `file`; for standard input, from the current folder.
 
     Args:
         file: The path of the file, or "-" for standard input.
 
     Returns:
-        The fields of JobSpec except `conditions`, and the list of conditions. Only the conditions are checked, and that
-        numbers are numbers.
+        A pair. First, the fields of JobSpec by name, without `conditions`. They are checked only for numbers: where a
+        number belongs, there is one. Second, the list of conditions, fully checked.
 
     Raises:
         InvalidSpec: The file can't be read, has an unknown field, has something else where a number belongs, or has a

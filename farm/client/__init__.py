@@ -61,8 +61,8 @@ class FarmClient:
     Every method may raise FarmError. Two of its subclasses can come from any method:
 
     - Unreachable: no farm answers for `patience` seconds.
-    - InvalidSpec: an argument is not accepted, or several jobs or nodes match it (the message lists their ids). The
-      farm has changed nothing.
+    - InvalidSpec: an argument is not accepted, or it matches several jobs or nodes. In the second case, the message
+      lists the ids of these jobs or nodes. The farm has changed nothing.
     """
 
     def __init__(self, server: str, ca_pem: bytes, token: str, patience: float = 10.0) -> None:
@@ -138,8 +138,8 @@ class FarmClient:
                 out, even `width` and `height`.
 
         Returns:
-            The job in `.job`, its plan in `.plan`, notes for people in `.notes`. `.existing` is true if the key was used
-            before.
+            The job in `.job`, its plan in `.plan`, and notes for people in `.notes`. `.existing` is true if an earlier
+            call with this key had made the job.
 
         Raises:
             InvalidSpec: The farm refuses the job. `field` names the part at fault.
@@ -252,7 +252,7 @@ class FarmClient:
                 )
 
     def cancel(self, job_id: str) -> jobs_pb2.Job:
-        """Cancel a job and return it. Its running windows stop at their next step.
+        """Cancel a job and return it. A task that is denoising stops at its next step.
 
         Raises:
             NotFound: There is no such job.
@@ -260,7 +260,7 @@ class FarmClient:
         return self._call(self._jobs.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)).job
 
     def pause(self, job_id: str) -> jobs_pb2.Job:
-        """Pause a job and return it. Its running windows finish, but no other task of the job starts.
+        """Pause a job and return it. Running tasks of the job finish, but no other task of the job starts.
 
         Raises:
             NotFound: There is no such job.
@@ -304,7 +304,7 @@ class FarmClient:
         return self._call(self._jobs.PrioritiseJob, request).job
 
     def why(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
-        """Return the reason why each waiting task of a job waits, and the tasks that each device could take.
+        """Say why the waiting tasks of a job wait, and which of the tasks each device could take.
 
         Raises:
             NotFound: There is no such job.
@@ -355,11 +355,11 @@ class FarmClient:
 
         Args:
             task: The task's id, the beginning of its id, or "JOB/KEY".
-            epoch: The epoch of the attempt; None: the newest attempt.
+            epoch: The number of the attempt (field `epoch` of an attempt); None: the newest attempt.
             follow: Continue until the attempt has ended.
 
         Yields:
-            First the attempt, then the bytes of its log.
+            First the attempt, then the bytes of the attempt's log.
 
         Raises:
             NotFound: There is no such task or attempt.
@@ -482,7 +482,7 @@ class FarmClient:
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 
     def outputs(self, job_id: str) -> jobs_pb2.ListOutputsResponse:
-        """Return a job's finished files, or its decoded segments if the job hasn't succeeded.
+        """Return a job's finished files. If the job hasn't succeeded, return its decoded segments: runs of frames.
 
         Raises:
             NotFound: There is no such job.
@@ -604,8 +604,8 @@ class FarmClient:
         """Return the presets that jobs may name.
 
         Args:
-            model: The presets are adapted to this model: a distilled model keeps its own steps, guidance and schedule.
-                Empty: the presets aren't adapted.
+            model: The model to which the presets are adapted; empty: they aren't adapted. For a distilled model,
+                presets don't set steps, guidance or schedule, because such a model keeps its own.
         """
         return list(
             self._call(self._plugins.ListPresets, plugins_pb2.ListPresetsRequest(model=model)).presets

@@ -90,7 +90,7 @@ class Downloads:
         Each unbroken run of segments becomes one video. A JSON file beside the video says which frames it contains.
 
         Args:
-            answer: The job and its segments.
+            answer: The farm's list of the job's segments, and the job.
             folder: The folder to write to.
             overwrite: Replace files that exist.
             progress: Called with the number of bytes downloaded so far and the total number.

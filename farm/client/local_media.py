@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalCondition:
-    """An image or clip on this machine that the video is to contain or follow. `submit` uploads the file.
+    """An image or clip on this machine that the video must contain or follow. `submit` uploads the file.
 
     Attributes:
         path: The file.
         frame: The pixel frame of the video at which the clip or image begins.
         strength: How firmly the video keeps to the image or clip, from 0 to 1. At 1 the video shows it unchanged.
-        facts: What a probe of the file has found. None: nobody has probed the file yet, so `submit` does it.
+        facts: What a probe of the file has found. None if the file wasn't probed yet; `submit` then probes it.
     """
 
     path: str | Path

@@ -31,7 +31,7 @@ def describe(path: Path) -> artifacts_pb2.UploadHeader:
     """Return the header for an upload of `path`, with size and checksum.
 
     Raises:
-        InvalidSpec: The file is empty or can't be read (field "media").
+        InvalidSpec: The file is empty or can't be read. The error names the field "media".
     """
     try:
         with path.open("rb") as file:
@@ -68,10 +68,10 @@ def check_ending(path: Path, suffix: str) -> None:
 
     Args:
         path: The file to write.
-        suffix: The extension of the video's format, such as ".mp4"; empty: it is unknown, and every name passes.
+        suffix: The extension of the video's format, such as ".mp4". Empty if it is unknown; then every name passes.
 
     Raises:
-        InvalidSpec: The name has another extension (field "output").
+        InvalidSpec: The name has another extension. The error names the field "output".
     """
     if len(path.name) > len(suffix) and path.name.lower().endswith(suffix.lower()):
         return
@@ -95,7 +95,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         overwrite: Whether a file at `path` may be replaced.
 
     Raises:
-        InvalidSpec: No file can or may be written there (field "output").
+        InvalidSpec: No file can or may be written there. The error names the field "output".
     """
     try:
         path.lstat()
@@ -133,7 +133,7 @@ def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
         overwrite: Whether a file at `path` may be replaced.
 
     Raises:
-        InvalidSpec: No file can or may be written at `path` (field "output").
+        InvalidSpec: No file can or may be written at `path`. The error names the field "output".
     """
     check_output(path, overwrite)
     durable.give_name(finished, path)
@@ -149,8 +149,8 @@ class Partial:
     """A download of an artifact to a file.
 
     Until the download is complete, its bytes are in a hidden file beside `path`. If the farm stops answering or this
-    process is killed, the hidden file stays, and the next download of the same artifact continues it. If the user
-    presses Ctrl-C, the hidden file is removed. The next download of another artifact to `path` also removes it.
+    process is killed, the hidden file stays. The next download of the same artifact to `path` continues from that file.
+    A download of another artifact to `path` removes the hidden file. Ctrl-C also removes it.
 
     Args:
         path: The file to write.

@@ -72,7 +72,8 @@ class InferenceConfig(BaseModel):
 class Conditioning:
     """An image or clip that conditions the video.
 
-    `frame`: the frame of the video at which it begins. `strength`: how closely the video follows it, from 0 to 1.
+    `frame`: the frame of the video at which the image or clip begins.
+    `strength`: how closely the video follows the image or clip, from 0 to 1.
     """
 
     path: str

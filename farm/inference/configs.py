@@ -33,24 +33,26 @@ Count = Annotated[int, Field(ge=0)]
 class Pass(BaseModel):
     """The settings of one denoising pass. Their names and defaults are those of Lightricks' pipeline.
 
-    `guidance_scale`, `stg_scale`, `rescaling_scale` and `skip_block_list` may each have one value for all steps, or a
-    list with a value for each noise level in `guidance_timesteps`.
+    `guidance_scale`, `stg_scale`, `rescaling_scale` and `skip_block_list` may each have one value for all steps. Each
+    may also be a list, with one value for each noise level in `guidance_timesteps`.
 
     Attributes:
         num_inference_steps: The number of steps.
-        timesteps: The noise levels of the steps (above 0, at most 1), from high to low; None: from the schedule.
+        timesteps: The noise levels of the steps (above 0, at most 1), from high to low. None: the schedule sets them.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.
-        skip_final_inference_steps: How many of the schedule's last steps are left out. The last remaining step ends at
-            noise level 0.
+        skip_final_inference_steps: How many of the schedule's last steps are left out. The last step that remains still
+            ends at noise level 0.
         guidance_scale: Strength of classifier-free guidance.
         stg_scale: Strength of spatio-temporal guidance.
         rescaling_scale: How far to restore the standard deviation after spatio-temporal guidance; 1 is off.
-        skip_block_list: Numbers of the perturbed transformer blocks.
-        guidance_timesteps: The noise levels for the settings that are lists.
-        cfg_star_rescale: Whether to rescale the answer to the negative prompt before guidance, as CFG-Zero* does.
+        skip_block_list: Numbers of the transformer blocks that spatio-temporal guidance perturbs.
+        guidance_timesteps: The noise levels at which the values of a list apply.
+        cfg_star_rescale: Whether to rescale the model's prediction for the negative prompt before guidance, as
+            CFG-Zero* does.
         stochastic_sampling: Whether each step mixes in fresh noise.
         decode_timestep: The timestep that is passed to the VAE's decoder.
-        decode_noise_scale: The share of noise that is mixed in before decoding; None: as much as `decode_timestep`.
+        decode_noise_scale: How much noise, from 0 to 1, is mixed into the latents before decoding. If None, it is the
+            value of `decode_timestep`.
         tone_map_compression_ratio: How far large latents are compressed before decoding.
     """
 
@@ -73,25 +75,27 @@ class Pass(BaseModel):
 
 
 class PipelineConfig(Pass):
-    """A YAML config. Its settings apply to every pass, unless `first_pass` or `second_pass` replaces them.
+    """A YAML config. Its settings apply to every denoising pass.
+
+    `first_pass` and `second_pass` can replace settings for one pass.
 
     Attributes:
-        pipeline_type: "base": one pass. "multi-scale": a first pass at a smaller size, and a second pass over its
-            upscaled result.
+        pipeline_type: "base": one pass. "multi-scale": two passes. The first pass makes a smaller video; the second
+            pass refines the upscaled result.
         checkpoint_path: The checkpoint's file name.
         precision: The precision of the transformer.
-        sampler: Lightricks' name for the schedule: "from_checkpoint", "uniform", or anything else for linear-quadratic.
+        sampler: Lightricks' name for the schedule: "from_checkpoint" or "uniform". Any other: linear-quadratic.
         stg_mode: What a transformer block does where spatio-temporal guidance (STG) perturbs it.
         text_encoder_model_name_or_path: The text encoder.
         text_encoder_max_tokens: The most tokens of a prompt that the text encoder reads.
-        prompt_enhancement_words_threshold: Prompts of fewer words are rewritten by a language model; 0: no
+        prompt_enhancement_words_threshold: A language model rewrites prompts that have fewer words than this. If 0, no
             prompt is rewritten.
         prompt_enhancer_image_caption_model_name_or_path: The model that describes images to the language model.
         prompt_enhancer_llm_model_name_or_path: The language model that rewrites prompts.
-        downscale_factor: The first pass's width and height as a share of the video's.
-        spatial_upscaler_model_path: The latent upsampler between the passes.
-        first_pass: Settings of the first pass.
-        second_pass: Settings of the second pass.
+        downscale_factor: The width of the first pass divided by the width of the video. The same holds for the height.
+        spatial_upscaler_model_path: The model that upscales the latents between the two passes.
+        first_pass: Settings that apply only to the first pass.
+        second_pass: Settings that apply only to the second pass.
     """
 
     pipeline_type: Literal["base", "multi-scale"] | None = None
@@ -111,15 +115,21 @@ class PipelineConfig(Pass):
 
     @property
     def two_passes(self) -> bool:
-        """Whether this is a multi-scale config."""
+        """Whether the config has two passes ("multi-scale")."""
         return self.pipeline_type == "multi-scale"
 
     def rendered(self) -> Pass:
-        """Return the settings of the pass that the farm renders: the first pass, or the only pass."""
+        """Return the settings of the pass that the farm renders.
+
+        This is the first pass of two, or the only pass.
+        """
         return self.with_own(self.first_pass) if self.two_passes else self.with_own(None)
 
     def with_own(self, settings: Mapping[str, Any] | None) -> Pass:
-        """Return the settings of a pass. The pass's own `settings` override those of the config."""
+        """Return the config's settings for a pass, with some of them replaced.
+
+        `settings` are those that the config sets only for this pass. They replace the config's general settings.
+        """
         shared = {name: getattr(self, name) for name in self.model_fields_set & Pass.model_fields.keys()}
         return Pass(**{**shared, **(settings or {})})
 
@@ -138,20 +148,21 @@ ARGUMENTS = (
 
 @functools.cache
 def published() -> Mapping[str, Mapping[str, Any]]:
-    """Return the settings of each config that Lightricks publishes, by the config's name without ".yaml"."""
+    """Return the configs that Lightricks publishes: the settings of each by its name, without ".yaml"."""
     text = resources.files(__package__).joinpath("configs.yaml").read_text()
     return {name: settings for name, settings in yaml.safe_load(text).items() if not name.startswith("_")}
 
 
 def find_config(name: str) -> PipelineConfig:
-    """Read the config file at the path `name`; if there is no such file, return the published config of that name.
+    """Return the config in a file, or one of the configs that Lightricks publishes.
 
     Args:
-        name: The path, or the name. A name may have a folder before it and ".yaml" after it.
+        name: The path of a file. If there is no such file, the name of a published config. A folder before that name
+            and ".yaml" after it are ignored.
 
     Raises:
-        InvalidSpec: There is no such file or config, or one of its keys is refused. The error's field begins with
-            "pipeline_config", and names the refused key if there is one.
+        InvalidSpec: There is no such file and no such config, or a key in the config is refused. The error's `field`
+            begins with "pipeline_config". If a key is refused, `field` also names the key.
     """
     path = Path(name)
     if path.is_file():
@@ -198,10 +209,10 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def checked_config(settings: Mapping[str, Any]) -> PipelineConfig:
-    """Return a config from its keys and values.
+    """Make a config from its keys and values, and check them.
 
     Raises:
-        InvalidSpec: A key is unknown or has a value that isn't accepted. The field names the key.
+        InvalidSpec: A key is unknown, or its value isn't accepted. The error's `field` names the key.
     """
     config = _checked(PipelineConfig, settings, _FIELD)
     for name in ("first_pass", "second_pass"):

@@ -1,4 +1,4 @@
-"""Turns the arguments and the config of Lightricks' `inference.py` into a job of the farm. Pure."""
+"""Turns the arguments and the config of Lightricks' `inference.py` into a job of the farm. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class InferenceJob:
     """What a call of `inference.py` asks of the farm.
 
     Attributes:
-        headline: What the first line of the output says; empty if nothing needs to be said.
-        fields: Fields of JobSpec, without its conditions.
+        headline: The first line of the output; empty if no such line is needed.
+        fields: The fields of JobSpec, except the conditions (the images and clips).
         notes: Notes for the user, such as which settings have no effect.
         media: The images and clips that condition the video.
-        made_over: The path of the video to rework; None: the job makes a new video.
-        implied: The options that have the default of Lightricks' pipeline, because the config doesn't set them.
+        made_over: The path of the video to rework; None if the job makes a new video.
+        implied: The names of options that the config doesn't set. Each has the default of Lightricks' pipeline.
     """
 
     headline: str
@@ -98,10 +98,12 @@ def model_of(checkpoint: str) -> str:
     """Return the farm's name for the model in one of Lightricks' checkpoint files.
 
     Args:
-        checkpoint: The file, such as "ltxv-13b-0.9.7-dev.safetensors". A name with "-fp8" stands for the same model.
+        checkpoint: The file, such as "ltxv-13b-0.9.7-dev.safetensors". A name with "-fp8" gives the same result as
+            the name without it.
 
     Raises:
-        InvalidSpec: The file isn't named like a checkpoint of Lightricks (field "pipeline_config.checkpoint_path").
+        InvalidSpec: The file isn't named like a checkpoint of Lightricks. The error names the field
+            "pipeline_config.checkpoint_path".
     """
     name = PurePosixPath(checkpoint).name.removesuffix(".safetensors")
     if found := _CHECKPOINT.fullmatch(name):
@@ -119,7 +121,7 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
     Args:
         asked: The arguments of the call.
         config: The config file that the call names.
-        model: The name of a model of the farm; empty: the model of the config's checkpoint.
+        model: The name of a model of the farm. If empty, the job uses the model of the config's checkpoint.
 
     Raises:
         InvalidSpec: An argument or a key of the config is refused.

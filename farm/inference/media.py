@@ -69,7 +69,7 @@ def prepare(
         folder: The folder for the new file.
         size: The video's width and height in pixels.
         fps: Frames a second of the new file. No frame is dropped or repeated if the clip has another rate.
-        frames: The largest number of frames to keep, from the clip's first on.
+        frames: The largest number of frames to keep. Later frames of the clip are dropped.
         resize: Whether pictures are scaled to `size`. Otherwise they are only cropped to the proportions of `size`.
         field: The argument that gave the path, for the error.
 
@@ -93,7 +93,8 @@ def prepare(
 def fitting_frames(has: int, start: int, frames: int) -> int:
     """Return how many frames of a clip are used.
 
-    This is the largest number of the form 8n + 1 that the clip contains and that fits before the video's end.
+    The number must have the form 8n + 1. It is the largest such number of frames that the clip has and that fit before
+    the video's end.
 
     Args:
         has: The clip's frames.

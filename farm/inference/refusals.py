@@ -1,4 +1,7 @@
-"""Words the farm's refusals of a job with the names that a call of `inference.py` uses. Pure."""
+"""Rewrites the farm's refusals of a job for users of `inference.py`, with the names that its call uses.
+
+Pure: no clock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,16 @@ _CONDITION = re.compile(r"\bconditions\.(\d+)(?:\.(\w+))?")
 def in_its_words(
     error: InvalidSpec, config: PipelineConfig, media: Sequence[str], made_over: bool = False
 ) -> InvalidSpec:
-    """Return a refusal that names arguments, keys of the config and the user's own files.
+    """Return a refusal of a job in the words of a call of `inference.py`.
+
+    Where `error` names fields of the job, the result names the call's arguments, keys of the config and the user's own
+    files.
 
     Args:
         error: The error with which the farm refused the job.
         config: The config of the call.
         media: The path of each image and clip as the user gave it, in the order of the job's conditions.
-        made_over: Whether the first of `media` is the video to make over.
+        made_over: Whether the first of `media` is the video that the job reworks.
     """
 
     def label(number: int) -> str:

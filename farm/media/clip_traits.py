@@ -1,6 +1,6 @@
 """Collects traits of a clip, such as HDR, timecode and subtitles, while its frames are counted.
 
-farm.media.ignored turns traits into notes for people.
+farm.media.ignored turns the traits into sentences for people.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_TIMECODE = re.compile(r"[0:;.]*\Z")
 
 
 class TraitsSeen:
-    """A collector of the traits of the clip in `path`. Call `look` with each frame, and then call `of` once."""
+    """Collects the traits of the clip in `path`. Call `look` with each frame, and then call `of` once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +47,10 @@ class TraitsSeen:
         self._transparent = self._interlaced = False
 
     def look(self, frame: av.VideoFrame) -> None:
-        """Collect the traits of one frame. Raises MediaError if its colours are coded in a way that can't be read."""
+        """Collect the traits of one frame.
+
+        Raises MediaError if the frame's colours are coded in a way that can't be read.
+        """
         if self._first is None:
             self._first = _of_first(frame, self._path)
         self._sizes[frame.width, frame.height] = None

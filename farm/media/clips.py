@@ -166,15 +166,19 @@ def _frames(
 def resample_times(
     pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
 ) -> list[int]:
-    """Return, for each output frame of a clip at a new frame rate, the index of the source frame that it shows.
+    """Choose the source frame that each output frame shows, when a clip gets a new frame rate.
 
     Output frame k shows the source frame that is on screen k/fps seconds after the first. A source frame is on screen
-    until the next one appears. A source frame that is late by at most a sixteenth of an output frame counts as on time.
+    until the next source frame appears. A source frame that is late by at most a sixteenth of an output frame counts as
+    on time.
 
     Args:
         pts_seconds: The presentation time of each source frame in seconds, in order.
         duration: The time in seconds from the first presentation time to the end of the last frame.
         fps: The new frame rate, in frames a second.
+
+    Returns:
+        For each output frame, the index of its source frame.
 
     Raises:
         ValueError: There are no times, the times go backwards, or `fps` isn't positive.

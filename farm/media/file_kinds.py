@@ -1,7 +1,7 @@
 """Recognises file formats that the farm's media reader can't read, or would misread. Pure.
 
-An error message can then name the format. The check also keeps the reader from taking a file for another format that
-it resembles: a phone's HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
+An error message can then name the format. Without this check, the reader would also mistake some formats for others: a
+phone's HEIC looks like a MOV, and a camera's raw image looks like a TIFF.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
         tail: The file's last `TAIL` bytes.
 
     Returns:
-        The name of the kind, such as "a HEIC image". None if no such kind is recognised: the file may be readable.
+        The name of the kind, such as "a HEIC image". None if no such kind is recognised. The file may then be
+        readable.
     """
     if head[4:8] == b"ftyp":
         return _boxes(head)
@@ -157,7 +158,8 @@ def is_tiff(head: bytes) -> bool:
 def unread_tiff(tags: Mapping[int, Any]) -> str | None:
     """Recognise a TIFF that the farm's media reader would misread.
 
-    Pillow 13 can't read these kinds of TIFF, or it returns a black, white, scrambled or negative picture.
+    The reader uses Pillow. Pillow 13 can't read these kinds of TIFF, or it returns a black, white, scrambled or
+    negative picture.
 
     Args:
         tags: The tags of the file's first picture (TIFF 6.0). Their values are numbers, or sequences of numbers.
@@ -200,7 +202,7 @@ def unread_tiff(tags: Mapping[int, Any]) -> str | None:
 
 
 def as_many(value: Any) -> tuple[Any, ...]:
-    """Return the value of a tag as a tuple, also if the value is a single number."""
+    """Return the value of a TIFF tag as a tuple. A single value becomes a tuple of one."""
     return tuple(value) if isinstance(value, Sequence) else (value,)
 
 

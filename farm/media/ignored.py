@@ -1,7 +1,10 @@
-"""Notes for people about what the farm's media reader ignores in a clip or image. Pure.
+"""Tell people what the farm's media reader ignores in a clip or image.
 
-There are notes only about losses that may surprise people, so an ordinary clip from a phone or camera has few. Callers
-put the name of the file before each note, as in "clip 2: its subtitles are dropped".
+Each text names one ignored part, such as "its subtitles are dropped". There are texts only about losses that may
+surprise people. So an ordinary clip from a phone or camera has few. Callers put the name of the file before each text,
+as in "clip 2: its subtitles are dropped".
+
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ DIGITS = 8
 
 @dataclass(frozen=True)
 class ClipTraits:
-    """The traits of a clip that its container and frames state.
+    """What the container and the frames of a clip say about the clip.
 
     Attributes:
         transfer: The code of the clip's transfer curve (ITU-T H.273); 2: unspecified.
@@ -62,12 +65,12 @@ class ClipTraits:
 
 @dataclass(frozen=True)
 class ImageTraits:
-    """The traits of an image that its file states.
+    """What the file of an image says about the image.
 
     Attributes:
-        profile: The name of the image's colour profile if its colours differ from sRGB's; empty if they don't.
+        profile: The name of the image's colour profile; empty if the profile's colours are the same as sRGB's.
         coded: The codes of the image's gamut and transfer curve (ITU-T H.273); None if the file doesn't state them.
-        gamma: The image's gamma if it is far from sRGB's; 0 if not.
+        gamma: The image's gamma; 0 if the gamma is close to that of sRGB.
         inks: Whether the image is in CMYK.
         bits: Bits a channel.
         pictures: The number of pictures in the file.
@@ -84,7 +87,7 @@ class ImageTraits:
 
 
 def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
-    """Return a note, such as "its subtitles are dropped", for each part of a clip that the reader ignores."""
+    """Return a text such as "its subtitles are dropped" for each part of a clip that the media reader ignores."""
     said = _colours(clip.primaries, clip.transfer)
     if clip.dolby_vision and clip.transfer == 2:
         said.append("its Dolby Vision is not followed: its colours may be wrong")
@@ -116,7 +119,10 @@ def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
 
 
 def ignored_in_image(image: ImageTraits) -> tuple[str, ...]:
-    """Return a note, such as "its gamma of 1.00 is not followed", for each part of an image that the reader ignores."""
+    """Return a text for each part of an image that the media reader ignores.
+
+    A text is, for example, "its gamma of 1.00 is not followed".
+    """
     primaries, transfer = image.coded or (2, 2)
     said = _colours(primaries, transfer)
     if image.inks:

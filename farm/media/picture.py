@@ -1,4 +1,4 @@
-"""Conversion of a decoded frame to an upright RGB picture of a given size, and the distance between two pictures."""
+"""Converts a decoded frame to an upright RGB picture of a given size. Measures how much two pictures differ."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) -> tuple[int, int]:
-    """Return the size in pixels to which a frame must be scaled so that it covers an upright picture.
+    """Return the width and height in pixels to which a frame must be scaled so that it covers an upright picture.
 
-    The frame is scaled first and turned upright later. The result is its width and height before it is turned.
+    The frame is first scaled, then turned upright. The returned width and height are those before the turn.
 
     Args:
         frame: The decoded frame.

@@ -1,7 +1,7 @@
 """Sentences for people about why a job's tasks don't run.
 
-Pure: no clock, no I/O. For a ready task that has no device yet, the sentence comes from scheduler.placement.reasons
-and is stored in the task's record.
+Pure: no clock, no I/O. If a task is ready but has no device yet, scheduler.placement.reasons makes the sentence. The
+store keeps that sentence with the task.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class DeviceFit:
         fits: The number of tasks that the device could take if it were usable and free.
         of: The number of the job's unfinished tasks.
         usable: True if the device accepts work now.
-        task: The device's current task; empty: none.
-        reason: Why the device isn't usable, or why it can't take some of the tasks; empty: no reason.
+        task: The task that the device works on now; "" if there is none.
+        reason: Why the device isn't usable, or why it can't take some of the tasks; "" if it can take all of them.
     """
 
     device: str
@@ -41,7 +41,7 @@ class DeviceFit:
 class Fit:
     """What each device of the farm could do for one job.
 
-    `homeless` has the key of each task that no device can ever take, with the reason.
+    `homeless` has the tasks that no device can ever take: the reason by the task's key.
     """
 
     devices: tuple[DeviceFit, ...]
@@ -52,7 +52,8 @@ class Fit:
 class Standing:
     """A task that has not succeeded.
 
-    `reason` is the reason in the task's record. `unmet` has the keys of the unfinished tasks that this task needs.
+    - `reason`: why the task is in this state, as the store has it; "" if the store has no reason.
+    - `unmet`: the keys of the unfinished tasks whose results this task needs.
     """
 
     key: str
@@ -62,10 +63,7 @@ class Standing:
 
 
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
-    """Return why a task doesn't run.
-
-    For a running task, return `task.reason`, which is usually "".
-    """
+    """Return why a task doesn't run. The text is usually "" if the task runs."""
     if task.state == TaskState.WAITING and not task.unmet:
         return "the tasks that this task needs have just finished; this task is about to become ready"
     if task.state == TaskState.WAITING:
@@ -82,12 +80,15 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
 
 
 def tried_again(seconds: float, error: str) -> str:
-    """Return why a task waits `seconds` before its next attempt. `error` is the error of its last attempt."""
+    """Return a text that says why a task waits `seconds` before its next attempt.
+
+    `error` is the error with which the last attempt ended.
+    """
     return f"is tried again after {seconds:g} s, because of: {gist(error)}"
 
 
 def done_again(key: str, error: str) -> str:
-    """Return why the finished task `key` runs again. `error` says how its result is damaged."""
+    """Return a text that says why the finished task `key` runs again. `error` says how the task's result is damaged."""
     return f"{key} runs again, because its result is damaged: {gist(error)}"
 
 
@@ -96,8 +97,13 @@ def summary(
 ) -> str:
     """Return a sentence about the job: what it does, or why it waits and what would help.
 
-    `tasks` are the tasks that have not succeeded. `total` is the number of all tasks of the job. `error` says why the
-    job ended.
+    Args:
+        job_id: The job.
+        job: The job's state.
+        error: Why the job ended; "" if there is no reason.
+        tasks: The job's tasks that have not succeeded.
+        total: The number of all tasks of the job.
+        fit: What each device could do for the job. If None, the sentence doesn't say which tasks no device can take.
     """
     again = (
         f"`farmctl job retry {job_id}` continues from the {total - len(tasks)} of {total} tasks that are done"
@@ -137,10 +143,10 @@ def summary(
 def waits_for(
     job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
 ) -> str:
-    """Return what a job waits for, in the words of `summary`; "" if the job doesn't wait.
+    """Return a sentence that says what a job waits for; "" if the job doesn't wait.
 
-    A job doesn't wait if it has ended, if one of its tasks runs, or if its next task is about to start. The arguments
-    are the same as for `summary`.
+    A job doesn't wait if it has ended, if one of its tasks runs, or if its next task is about to start. The sentence
+    and the arguments are the same as for `summary`.
     """
     known = job == JobState.PAUSED or (fit and fit.homeless) or any(
         task.state == TaskState.READY and task.reason for task in tasks

@@ -69,7 +69,10 @@ USUAL_TERMS = Terms()
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt without a result ended. `device` is (node id, device name); `place` is its name for people."""
+    """How an attempt without a result ended.
+
+    `device` is the pair (node id, device name). `place` is the device's name for people.
+    """
 
     cause: Cause
     device: tuple[str, str]
@@ -82,8 +85,8 @@ class Verdict:
 
     Attributes:
         state: The attempt's final state: FAILED if the error counts as the task's own, else LOST.
-        wait: The number of seconds after which the task is tried again; 0: at once.
-        fails: Why the job fails. Empty if it doesn't fail: the task is tried again.
+        wait: The number of seconds until the task is tried again; 0 means at once.
+        fails: Why the job fails. Empty if the job doesn't fail; the task is then tried again.
     """
 
     state: AttemptState
@@ -100,7 +103,7 @@ def judge(
         ends: The ends of all the task's attempts without a result, oldest first. The last one is to be judged.
         job_errors: The number of earlier errors in all tasks of the job.
         terms: The limits of the farm.
-        bigger_device: Whether the farm has a device with more memory. It matters only if the task ran out of memory.
+        bigger_device: Whether the farm has a device with more memory. Used only if the task ran out of memory.
     """
     last = ends[-1]
     alike = [end for end in ends if end.cause is last.cause]
@@ -150,8 +153,8 @@ def _places(ends: Sequence[End]) -> str:
 def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
     """Return the devices that should not get the task again while other devices can take it.
 
-    These are the devices on which an attempt failed, took too long or had no working storage. If the task has crashed
-    at least two renderers, their devices are returned too.
+    A device is returned if an attempt on it failed, took too long or had no working storage. If the task has crashed
+    at least two renderers, the devices of these renderers are returned too.
 
     Args:
         ends: The ends of all the task's attempts without a result.
@@ -171,9 +174,10 @@ def strikes(cause: Cause) -> bool:
 
 
 def time_to_stop(longest_step: float) -> float:
-    """Return how many seconds an attempt may take to stop. An attempt can stop only between steps.
+    """Return how many seconds an attempt may take to stop.
 
-    `longest_step`: the seconds that the attempt's slowest step has taken so far.
+    An attempt can stop only between two steps, so slow steps need more time. `longest_step` is the time that the
+    attempt's slowest step so far has taken, in seconds.
     """
     return max(STOP_SECONDS, 3 * longest_step)
 

@@ -1,4 +1,7 @@
-"""Shortens errors to one line for people. The whole error stays in the log of the attempt. Pure: no clock, no I/O."""
+"""Shortens errors to one line for people. The log of the attempt still has the whole error.
+
+Pure: no clock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,12 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
         otherwise: What to return if `text` is empty.
 
     Returns:
-        Without a traceback: the first line, and also the second if the first ends in a colon.
-        With a traceback: the sentence that the farm wrote before the traceback. If there is no such sentence: the last
-        exception, without its package's name. An exception without a message is followed by its place in the source.
+        One of these lines:
+
+        - If `text` has no traceback: the first line. If the first line ends in a colon, the second line follows.
+        - If `text` has a traceback: the sentence that the farm wrote before the traceback.
+        - If the farm wrote no such sentence: the last exception, without the name of the exception's package. If the
+          exception has no message, the place where it was raised follows.
     """
     if "\n" not in text.strip():
         return shown(text.strip(), _LINE) or otherwise
@@ -61,10 +67,14 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
 
 
 def failure(error: str, job_id: str = "") -> str:
-    """Return why a job failed, in one line: the task, how often and where it failed, and the gist of its last error.
+    """Return why a job failed, in one line.
 
-    `error` is the error in the job's record. If `job_id` is given, the line also names the command that prints the log
-    of the failed task.
+    The line names the failed task, says how often and where the task failed, and ends with the task's last error in
+    short.
+
+    Args:
+        error: The error that is stored for the job.
+        job_id: The job's id. If it is given, the line also names the command that prints the log of the failed task.
     """
     found = _OF_A_JOB.fullmatch(error)
     if not found:

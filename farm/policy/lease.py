@@ -1,4 +1,4 @@
-"""The arithmetic of leases on a workstation: until when an attempt may run, and what it may do now.
+"""Computes until when an attempt on a workstation may run (its lease), and what the attempt may do now.
 
 Pure: no clock, no I/O. The caller passes in readings of CLOCK_BOOTTIME in seconds.
 """
@@ -20,7 +20,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class HeldAttempt:
-    """What a renderer knows about its attempt: when the lease ends, and whether the attempt must stop."""
+    """What a renderer knows about its attempt: until when the attempt may run (its lease), and whether it must stop."""
 
     attempt_id: str
     epoch: int
@@ -36,25 +36,25 @@ class HeldAttempt:
         return (self.attempt_id, self.epoch) == (attempt_id, epoch)
 
     def granted(self, attempt_id: str, epoch: int, until: float) -> HeldAttempt:
-        """Return the attempt with a new lease, which ends at `until`, in seconds of CLOCK_BOOTTIME.
+        """Return the attempt with a lease that ends at `until`, in seconds of CLOCK_BOOTTIME.
 
-        A lease for another attempt or epoch is ignored. So is a lease that ends earlier than the present one.
+        If the present lease ends later than `until`, it is kept. A lease for another attempt or epoch is ignored.
         """
         if not self._is(attempt_id, epoch):
             return self
         return replace(self, until=until if self.until is None else max(self.until, until))
 
     def cancelled(self, attempt_id: str, epoch: int, reason: str, keeping: bool = False) -> HeldAttempt:
-        """Return the attempt as cancelled; a later lease doesn't undo this.
+        """Return the attempt as cancelled. A later lease doesn't undo this.
 
-        A cancel of another attempt or epoch is ignored.
+        If `attempt_id` or `epoch` belongs to another attempt, nothing changes.
 
         Args:
             attempt_id: The attempt to cancel.
             epoch: The epoch of that attempt.
             reason: Why the attempt is cancelled.
-            keeping: Whether the farm still wants the attempt's state, because the task goes on elsewhere. If two
-                cancels disagree, False wins.
+            keeping: Whether the farm still wants the attempt's state, because the task goes on elsewhere. If the
+                attempt is cancelled both with True and with False, False wins.
         """
         if not self._is(attempt_id, epoch) or (self.stopped is not None and (keeping or not self.keeping)):
             return self
@@ -83,7 +83,9 @@ class SentHeartbeats:
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:
-        """Return the end of the lease that a heartbeat's answer brings. Forget this heartbeat and all earlier ones.
+        """Return the end of the lease that the answer to a heartbeat brings.
+
+        This heartbeat and all earlier ones are then forgotten.
 
         Args:
             sequence: The number of the heartbeat. Heartbeats are answered in their order.

@@ -14,10 +14,10 @@ LEAST_UPLOAD_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Keeping:
-    """The limits of retention.
+    """How long, and up to what total size, the farm keeps artifacts that only ended jobs need.
 
-    The artifacts of an ended job are kept for `seconds`. The artifacts of all ended jobs together may take up
-    to `max_bytes`.
+    The farm removes these artifacts once their job has been over for `seconds`. While all of them together take more
+    than `max_bytes`, the farm removes the oldest earlier.
     """
 
     seconds: float
@@ -25,13 +25,16 @@ class Keeping:
 
     @property
     def upload_seconds(self) -> float:
-        """The seconds for which an upload is kept if no job uses it."""
+        """The seconds for which an upload waits for a job to use it: `seconds`, but at least a day."""
         return max(self.seconds, LEAST_UPLOAD_SECONDS)
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """Artifacts of `size` bytes that only ended jobs need. The last such job ended at `ended_at` (Unix seconds)."""
+    """Artifacts that only ended jobs need: the results of one job, or one upload.
+
+    `size`: their size in bytes. `ended_at`: when the last job that needed them ended, in Unix seconds.
+    """
 
     id: str  #: the id of the job that made them, or of the uploaded artifact
     ended_at: float
@@ -39,14 +42,14 @@ class Leftover:
 
 
 def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
-    """Return the leftovers to remove.
+    """Return which leftovers the farm must remove now. A leftover is artifacts that only ended jobs need.
 
     A leftover is removed once it has been kept for `keeping.seconds`. While all leftovers together take more than
     `keeping.max_bytes`, the oldest leftovers are removed earlier.
 
     Args:
-        oldest: The leftovers, oldest first. The newest may be missing from this list.
-        kept: The total size of all leftovers, in bytes.
+        oldest: The leftovers, oldest first. The list may stop before the newest, because the oldest are removed first.
+        kept: The total size of all leftovers in bytes, also of those that aren't in `oldest`.
         keeping: The limits of retention.
         now: The present time in Unix seconds.
     """

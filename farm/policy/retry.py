@@ -1,7 +1,9 @@
-"""Chooses the tasks that run again when somebody asks for a retry. Pure: no clock, no I/O.
+"""Chooses the tasks that run again when somebody asks for a retry.
 
-A task that runs again may need other tasks. If these failed or were cancelled, or if the farm no longer keeps their
-results, they run again too. Otherwise the first task would wait for ever.
+Pure: no clock, no I/O.
+
+A task that runs again may need the results of other tasks. If these other tasks failed or were cancelled, they run
+again too. So do tasks whose results the farm no longer keeps. Otherwise the first task would wait for ever.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ LEFT_UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
 
 @dataclass(frozen=True)
 class Undone:
-    """The facts about a task that the choice depends on.
+    """What `to_retry` must know about a task.
 
     Attributes:
         state: The task's state.
         needs: The ids of the tasks that this task needs.
-        group: The task's lockstep group; empty: none.
+        group: The name of the task's lockstep group (tasks that run at the same time); empty: none.
         gone: Whether the task has succeeded, but the farm no longer keeps its result.
     """
 
@@ -33,11 +35,11 @@ class Undone:
 
 
 def to_retry(wanted: Collection[str], tasks: Mapping[str, Undone]) -> frozenset[str]:
-    """Return the ids of the tasks to retry, so that the wanted tasks can run again.
+    """Return the ids of the tasks that must run again so that the wanted tasks can run again.
 
-    First, the failed and cancelled tasks of `wanted` are chosen. Each chosen task then adds the tasks that it needs,
-    and the other members of its lockstep group, because a group starts as a whole. A task is added only if it failed,
-    was cancelled, or is `gone`.
+    The choice begins with the failed and cancelled tasks of `wanted`. Each chosen task adds the tasks that it needs. It
+    also adds the other members of its lockstep group, because a group starts as a whole. A task that has succeeded is
+    added only if the farm no longer keeps its result. A task that still waits or runs is never added.
 
     Args:
         wanted: The ids of the tasks that somebody wants to retry.

@@ -30,12 +30,12 @@ _WRITE_PID_AND_BECOME = 'echo $$ > "$0" && exec "$@"'
 
 
 def running_in(folder: Path) -> dict[str, int | None]:
-    """Return the detached processes whose home is `folder` and that run now.
+    """Find the detached processes that run now and have `folder` as their home.
 
-    The function looks only at lock files and pid files, so it doesn't need the settings of the processes.
+    The function reads only lock files and pid files, so it doesn't need the settings of the processes.
 
     Returns:
-        The pid of each process, by the name of the process; None in place of a pid that is unknown.
+        A mapping with a key for each process: the process's name. The value is the pid, or None if it is unknown.
     """
     found: dict[str, int | None] = {}
     for lock in sorted(folder.glob("*.lock")):
@@ -71,13 +71,15 @@ def differences(
     wanted_command: Sequence[str],
     wanted_variables: Mapping[str, str],
 ) -> list[str]:
-    """Return how a running process differs from one that would be started now, one sentence for each difference. Pure.
+    """Compare a running process with one that would be started now. Return a sentence for each difference.
+
+    The function has no side effects.
 
     Args:
         command: The command line of the running process.
         environment: The environment of the running process.
         wanted_command: The command line that a new process would get.
-        wanted_variables: The environment variables that the farm would set for a new process. No others are compared.
+        wanted_variables: The environment variables that the farm would set for a new process. Only these are compared.
     """
     pairs = itertools.zip_longest(command, wanted_command, fillvalue="nothing")
     found = [f"{old} is now {new}" for old, new in pairs if old != new]
@@ -89,16 +91,18 @@ def differences(
 
 
 def this_process(program: str) -> str:
-    """Return a name for this process that people on other machines understand: "farmd, pid 4711 on render-head"."""
+    """Return a name for this process that is clear on other machines too, such as "farmd, pid 4711 on render-head"."""
     return f"{program}, pid {os.getpid()} on {socket.gethostname()}"
 
 
 class DetachedProcess(abc.ABC):
-    """A process in a session of its own. At most one runs for each home folder and name.
+    """A process that has its own session, so it outlives the process that started it.
 
-    While the process lives, it keeps the file `<name>.lock` in its home folder locked. The kernel frees the lock when
-    the process dies. So "alive" means "the file is locked". Another program that later gets the same pid is never
-    mistaken for this process, even after a reboot or a change of the clock.
+    At most one such process runs for each pair of home folder and name.
+
+    The process locks the file `<name>.lock` in its home folder. The kernel frees the lock when the process dies, so the
+    process is alive as long as the file is locked. A pid would be less reliable, because another program can get the
+    same pid later.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -121,10 +125,13 @@ class DetachedProcess(abc.ABC):
         return child_environment() | self.variables()
 
     def prepare(self) -> None:
-        """Prepare a start of the process. Called before each start, while no other caller can start the process."""
+        """Do what must be done before the process starts. Called before each start.
+
+        During the call, no other caller can start the process.
+        """
 
     def clean_up(self) -> None:
-        """Remove the files that the process left behind. Called when the process and all its descendants have ended."""
+        """Remove the files that the process left. Called when the process and all its descendants have ended."""
 
     @property
     def pid(self) -> int | None:
@@ -139,10 +146,10 @@ class DetachedProcess(abc.ABC):
             return self._locked()
 
     def outdated(self) -> list[str]:
-        """Return how the running process differs from one that would be started now, one sentence for each difference.
+        """Compare the running process with one that would be started now. Return a sentence for each difference.
 
-        The list is empty if nothing differs, or if the process doesn't run. Differences arise because a detached
-        process keeps running while settings change and machines move to other networks.
+        The list is empty if nothing differs, or if the process doesn't run. A difference arises, for example, if a
+        setting has changed since the process was started.
         """
         for process in self.family()[:1]:
             with contextlib.suppress(psutil.Error):
@@ -152,7 +159,7 @@ class DetachedProcess(abc.ABC):
         return []
 
     def start(self) -> int:
-        """Start the process, unless it already runs. Return its pid, without waiting until the process is ready."""
+        """Start the process, unless it already runs, and return its pid. The process may not be ready yet."""
         with self._exclusively():
             running = self._running_pid()
             if running is not None:
@@ -297,9 +304,9 @@ class DetachedProcess(abc.ABC):
 
 
 def remove(path: Path) -> None:
-    """Remove the file at `path`, if there is one. A folder is moved aside instead.
+    """Remove the file at `path`, if there is one. A folder at `path` is renamed instead.
 
-    Use it only for files that each start of a process writes again.
+    Use this function only for files that are written again at each start of a process.
     """
     if path.is_dir() and not path.is_symlink():
         durable.set_aside(path)

@@ -1,4 +1,6 @@
-"""Runs one Ray node: the head (a control store and a raylet) or a worker node (a raylet).
+"""Runs one Ray node: either the head or a worker node.
+
+The head has Ray's control store (GCS) and a raylet, Ray's process for one machine. A worker node has only a raylet.
 
 This program builds Ray's `Node` itself, because `ray start` doesn't fit the farm. `ray start` replaces 127.0.0.1 by an
 address that other machines can reach. It also starts a client server, a dashboard, and two Python agents beside each
@@ -34,7 +36,10 @@ LOGS_SECONDS = 60.0
 
 
 def wait_for_head(address: str, timeout: float) -> None:
-    """Wait until the head at `address` (host:port) has registered its own raylet. Raises TimeoutError."""
+    """Wait until Ray's head at `address` (host:port) is up. Raises TimeoutError.
+
+    The head is up when its own raylet has registered.
+    """
     # Ray has a function for this, but it looks only every one or two seconds.
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, and not in its stubs
 
@@ -55,9 +60,10 @@ def wait_for_head(address: str, timeout: float) -> None:
 
 
 def driver_job_config() -> JobConfig:
-    """Return a Ray job config that keeps the driver's folders out of the workers' import path.
+    """Return a Ray job config that keeps the folders of the driver out of the import path of the workers.
 
-    With Ray's default config, every worker on every machine would import from the driver's current folder first.
+    The driver is the process that calls `ray.init`. With Ray's default config, workers on all machines would first look
+    for modules in the driver's current folder.
     """
     from ray.job_config import JobConfig
 
@@ -114,7 +120,7 @@ def cut_logs(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run a Ray node until it dies. Write its state file once the control store knows the node."""
+    """Run a Ray node until it dies. Once the node is up, write its pid and node id to a file (--state)."""
     parser = argparse.ArgumentParser(prog="python -m farm.processes.ray_launch", description=main.__doc__)
     parser.add_argument("kind", choices=["head", "node"])
     parser.add_argument("--address", required=True, help="address of Ray's control store, as host:port")

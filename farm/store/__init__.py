@@ -1,4 +1,4 @@
-"""The farm's record in SQL: jobs, tasks and their edges, attempts, nodes, devices, artifacts and events."""
+"""The farm's SQL database: jobs, tasks and their dependencies, attempts, nodes, devices, artifacts and events."""
 
 from farm.store.store import Store
 

@@ -53,13 +53,13 @@ class Artifacts:
         epoch: int = 0,
         artifact_id: str = "",
     ) -> ArtifactRecord:
-        """Record an artifact whose bytes are stored, and return its record.
+        """Record an artifact in the database, after the artifact's bytes were stored. Return the record.
 
-        The result of an attempt is committed later, when the attempt succeeds. Uploaded media has no attempt and is
-        committed at once.
+        An artifact that an attempt made becomes valid (committed) later, when the attempt succeeds. Uploaded media has
+        no attempt, so it is committed at once.
 
         Raises:
-            StaleAttempt: The attempt's epoch is over.
+            StaleAttempt: The attempt is over, or has another epoch.
             NotFound: There is no such attempt.
         """
         values: dict[str, Any] = {
@@ -92,9 +92,9 @@ class Artifacts:
         location: str,
         artifact_id: str,
     ) -> ArtifactRecord:
-        """Record the log of an attempt, no matter how the attempt ended, and return the log's artifact.
+        """Record the log of an attempt, and return the log's artifact. It doesn't matter how the attempt ended.
 
-        An attempt has one log: later calls record nothing and return the first log.
+        An attempt has only one log. So a second call for the same attempt records nothing, and returns the first log.
 
         Raises:
             NotFound: There is no such attempt of that epoch.
@@ -177,7 +177,7 @@ class Artifacts:
             keys: The keys of the tasks.
 
         Returns:
-            The artifacts by task key. A task without committed artifacts is left out.
+            The artifacts of each task, under the task's key. A task without committed artifacts is left out.
         """
         query = (
             select(tasks.c.key.label("made_by"), artifacts)
@@ -203,16 +203,23 @@ class Artifacts:
             return connection.scalar(one) is not None
 
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return the ids among `artifact_ids` that are recorded, in whatever state. Raises Deposed.
+        """Return those of the given artifact ids that the database contains, in whatever state.
 
-        The query first waits for all writes that are under way, so the result includes the ids that they record.
+        The query first waits for all writes that are under way. So ids that these writes record are found too.
+
+        Raises:
+            Deposed: Another process leads the farm now.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
 
     def locations(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return the locations of the recorded artifacts among `artifact_ids`. Raises Deposed, as `recorded` does."""
+        """Return the locations of those of the given artifacts that the database contains.
+
+        Raises:
+            Deposed: Another process leads the farm now.
+        """
         with self._database.write() as transaction:
             known = select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
@@ -224,13 +231,16 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def expire(self, keeping: Keeping) -> int:
-        """Mark artifacts for collection when their retention is over, and return how many were marked.
+        """Mark artifacts that the farm need not keep any longer, so that their files can be removed.
 
         Only intermediate results and uploads are marked, never videos, sidecars and logs. Artifacts that a job may
-        still need aren't marked. One call marks a limited number, oldest first.
+        still need aren't marked. One call marks only some of the artifacts, beginning with the oldest.
 
         Args:
-            keeping: How long, and up to what total size, artifacts are kept.
+            keeping: How long artifacts are kept, and up to what total size.
+
+        Returns:
+            The number of marked artifacts.
         """
         with self._database.read() as connection:
             if not any(retention.due(connection, keeping, self._database.wall())):
@@ -243,8 +253,9 @@ class Artifacts:
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
         """Return up to `limit` artifacts whose files can be removed, oldest first.
 
-        These artifacts were never committed, or have expired. Artifacts of attempts that may still go on are left out.
-        The caller removes the files, at any later time, and then calls `collected`.
+        These artifacts were never committed, or the farm need not keep them any longer (`expire`). Artifacts of
+        attempts that may still go on are left out. The caller removes the files at any later time, and then calls
+        `collected`.
         """
         query = (
             select(artifacts)
@@ -256,10 +267,11 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def collected(self, artifact_ids: Sequence[str]) -> int:
-        """Record that the files of these artifacts are removed, and return how many were recorded.
+        """Record that the files of these artifacts were removed. Return for how many artifacts this was recorded.
 
-        Artifacts that are not collectable are ignored. Artifacts that were never committed are deleted from the record.
-        Committed ones stay in the record in the state "collected", because the tasks that made them remain done.
+        Artifacts that `collectable` would not return are ignored. Artifacts that were never committed are deleted from
+        the database. Artifacts that were committed stay in the database in the state "collected", because the tasks
+        that made them still count as done.
         """
         these = artifacts.c.id.in_(artifact_ids)
         with self._database.write() as transaction:

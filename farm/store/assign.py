@@ -102,9 +102,10 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Return whether an attempt that the farm took for lost can go on, because its device is still free for it.
+    """Return whether an attempt that the farm took for lost can go on.
 
-    Locks, drains and the workstation's owner don't matter here, because they don't stop running attempts.
+    The attempt can go on if its device is still free for its task. Locks, drains and the workstation's owner don't
+    matter here, because they don't stop running attempts.
     """
     payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

@@ -1,6 +1,6 @@
 """Transactions about attempts: dispatch, lease, progress and end.
 
-Reports about an attempt whose epoch is over change nothing.
+A report about an attempt changes nothing if it comes too late, for example after the task was cancelled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ _OUTPUT = "video"
 
 
 class Attempts:
-    """Gives tasks to devices and records their results. Each change is a compare-and-set on (task, epoch)."""
+    """Gives tasks to devices, and records how these attempts end. An attempt is one try of a task on a device.
+
+    A task's epoch is a number that grows with each new attempt. A report counts only if it names the present epoch of
+    the task (compare-and-set).
+    """
 
     def __init__(self, database: Database):
         self._database = database
@@ -40,7 +44,7 @@ class Attempts:
     def dispatch(
         self, task_id: str, epoch: int, node_id: str, device: str, lease_until: float
     ) -> AttemptRecord | None:
-        """Give a ready task to a device, and return the attempt, whose epoch is `epoch` + 1.
+        """Give a ready task to a device, and return the new attempt. The attempt's epoch is `epoch` + 1.
 
         Args:
             task_id: The task.
@@ -50,7 +54,8 @@ class Attempts:
             lease_until: The time at which the attempt's lease ends, in CLOCK_BOOTTIME seconds.
 
         Returns:
-            The attempt; None if the task is no longer ready at that epoch, or if the device is busy, gone or offline.
+            The attempt. None if the task's epoch has changed or the task is no longer ready. Also None if the device is
+            busy, gone or offline.
         """
         given = self.dispatch_all([Handover(task_id, epoch, node_id, device)], lease_until)
         return given[0] if given else None
@@ -58,8 +63,10 @@ class Attempts:
     def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
         """Dispatch all tasks of `handovers`, as `dispatch` does, or none of them.
 
-        A lockstep group is dispatched this way, because it must start as a whole. Members of one group may share a
-        device. Returns the attempts in the order of `handovers`; empty if none was dispatched.
+        A lockstep group (tasks that must start together) is dispatched this way. Its tasks may share a device.
+
+        Returns:
+            The attempts, in the order of `handovers`. The list is empty if no task was dispatched.
         """
         try:
             with self._database.write() as transaction:
@@ -68,10 +75,10 @@ class Attempts:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
-        """Extend the leases of the attempts that a node reports as running. Return those that are live.
+        """Extend the leases of the attempts that a node reports as running. Return the live ones among them.
 
-        A dispatched attempt becomes running. An attempt that was thought lost becomes running again, unless its task
-        or its device has been given away meanwhile.
+        An attempt that was only dispatched becomes running. An attempt that was thought lost becomes running again,
+        unless the task now has another attempt or the device now has other work.
 
         Args:
             node_id: The node.
@@ -79,7 +86,7 @@ class Attempts:
             lease_until: The new end of the leases, in CLOCK_BOOTTIME seconds.
 
         Returns:
-            The live attempts among `refs`. The others are over.
+            The live attempts among `refs`. All other attempts in `refs` have ended.
         """
         asked = {AttemptRef(*ref) for ref in refs}
         if not asked:
@@ -121,10 +128,11 @@ class Attempts:
             epoch: The attempt's epoch.
             step: How many steps are done.
             steps: How many steps there are.
-            from_step: The step at which the attempt began; above 0 if it continued from an earlier attempt's state.
+            from_step: The step at which the attempt began. It is above 0 if the attempt continued from the state of an
+                earlier attempt.
 
         Returns:
-            False if nothing was recorded: the attempt is over, or has already reported more steps.
+            True if the progress was recorded. False if the attempt has ended or has already reported more steps.
         """
         # When it was heard of, not when the writer's turn came.
         now = self._database.boot()
@@ -155,8 +163,9 @@ class Attempts:
     ) -> Settlement:
         """Commit the result of an attempt, and mark its task as done.
 
-        Tasks that waited only for this task become ready, and the job ends after its last task. An attempt that was
-        thought lost can still succeed. If the attempt's epoch is over, nothing is committed.
+        Tasks that waited only for this task become ready. The job ends after its last task. An attempt that was thought
+        lost can still succeed. If the result comes too late, for example after the task was cancelled, nothing is
+        committed.
 
         Args:
             attempt_id: The attempt.
@@ -164,11 +173,12 @@ class Attempts:
             artifact_ids: The artifacts of the result.
             seconds: How long the attempt took.
             working_seconds: The time from the first step to the end. The farm learns the device's speed from it.
-            facts: The task's report (JSON), to store with the task. Notes in it are added to the job's notes.
+            facts: The task's report (JSON), to store with the task. Notes for people in this report are added to the
+                notes of the job.
 
         Raises:
             MissingArtifact: The attempt has not stored all of `artifact_ids`, or the result of a mux task has no
-                "video". Nothing is changed.
+                artifact named "video". Nothing is changed.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -203,7 +213,7 @@ class Attempts:
             return Settlement(True, job=finish_job(transaction, attempt.job_id), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt whose work failed. farm.policy.failures decides what follows."""
+        """End an attempt whose work failed. farm.policy.failures decides whether the task is tried again."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -214,7 +224,7 @@ class Attempts:
     def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
         """End an attempt that its node stopped between two steps.
 
-        The task's next attempt continues from the state that this attempt saved. If this attempt's epoch is over, the
+        The task's next attempt continues from the state that this attempt saved. If the report comes too late, the
         state is not kept.
 
         Args:
@@ -270,13 +280,14 @@ class Attempts:
             return endings.end(transaction, attempt, cause, reason)[1]
 
     def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
-        """Fail the live attempts that have run, or have made no step, for too long.
+        """Fail the live attempts that have run for too long, or have made no step for too long.
 
         Args:
             now: The present time in CLOCK_BOOTTIME seconds.
 
         Returns:
-            The ended attempts, each with its Settlement. The caller must tell the nodes to stop these attempts.
+            A pair for each ended attempt: first, the attempt; second, its Settlement, which says what else changed. The
+            caller must tell the nodes to stop these attempts.
         """
 
         def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:
@@ -302,9 +313,9 @@ class Attempts:
         return ended
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Mark as lost the attempts that a device's renderer had not begun before it died. Return them.
+        """Mark as lost the attempts of a device whose renderer died before it began them. Return these attempts.
 
-        Attempts that it had begun are left alone, because the node itself reports how they ended.
+        Attempts that the renderer had begun are left alone, because the node itself reports how they ended.
         """
         never_began = attempts.c.state == AttemptState.DISPATCHED
         return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
@@ -312,17 +323,17 @@ class Attempts:
     def expire(self, now: float) -> list[AttemptRecord]:
         """Mark as lost the live attempts whose lease ended before `now`, and return them.
 
-        Their tasks can then go to other devices. `now` is in CLOCK_BOOTTIME seconds. To give attempts more time, pass
-        an earlier `now`.
+        The tasks of these attempts can then go to other devices. `now` is in CLOCK_BOOTTIME seconds. To give attempts
+        more time, pass an earlier `now`.
         """
         return self._lose_all("its lease ran out", attempts.c.lease_until < now)
 
     def extend_all(self, until: float) -> int:
         """Extend the lease of every live attempt to `until`, and return the number of these attempts.
 
-        A daemon calls this when it starts, because a reboot may have restarted the clock. Every live attempt counts as
-        having made a step just now, and tasks no longer wait before their next try. `until` is in CLOCK_BOOTTIME
-        seconds.
+        A daemon calls this when it starts. A reboot may have restarted the clock, so that the stored times are wrong.
+        Every live attempt counts as having made a step just now. Tasks that waited for another try no longer wait.
+        `until` is in CLOCK_BOOTTIME seconds.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now

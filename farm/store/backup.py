@@ -1,7 +1,7 @@
 """Backs up the farm's database to a file, and restores it from such a file.
 
 The backup of an SQLite database is an SQLite database. The backup of a PostgreSQL database is an archive in pg_dump's
-custom format. A backup says where the artifacts are, but doesn't contain their bytes.
+custom format. A backup says where the artifacts (the farm's files) are, but doesn't contain the files.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def back_up(url: str, file: Path) -> None:
 
 
 def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | None:
-    """Replace the contents of the farm's database by a backup, and upgrade them to today's schema.
+    """Replace the contents of the farm's database by a backup, and upgrade the restored contents to today's schema.
 
-    The backup is tested first. If it can't be restored, the old contents stay.
+    The backup is tested first. If the backup can't be restored, the old contents stay.
 
     Args:
         url: The URL of the farm's database.
@@ -84,8 +84,8 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
         force: True: replace everything that is in the database. False: refuse a database that holds rows.
 
     Returns:
-        The new path of the old SQLite file if that file was damaged or held no farm; such a file is kept under
-        another name. Otherwise None.
+        The path at which the old SQLite file is kept. None if no old file is kept. An old file is kept, under another
+        name, only if it was damaged or held no farm.
 
     Raises:
         NotEmpty: The database holds rows, and `force` is False.

@@ -171,10 +171,10 @@ def discard(transaction: Transaction, attempt_id: str) -> None:
 
 
 def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
-    """Put a running task back, so that it is dispatched again. Return whether it is ready at once.
+    """Put a running task back in the queue, to be dispatched again. Return whether the task is ready at once.
 
-    If a result that the task needs has been lost, the task waits until that result is made again. It then also gets a
-    new epoch, so that no earlier attempt at the task can deliver a result.
+    The task isn't ready if a result that it needs has been lost. The task then waits until that result is made again.
+    It also gets a new epoch (a number that goes up), so that no earlier attempt at the task can deliver a result.
     """
     if not lacks(transaction.connection, task_id):
         move_task(transaction, task_id, TaskState.RUNNING, TaskState.READY, **values)
@@ -195,7 +195,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
 
 
 def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
-    """Set tasks to ready if they waited only for this task. Return their ids in the order of the graph."""
+    """Set tasks to ready that waited only for this task. Return the ids of these tasks, in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
         select(needed.c.id)

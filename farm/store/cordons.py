@@ -1,7 +1,7 @@
 """Locks and drains: two ways in which people keep new work away from nodes and devices.
 
-Under a lock, running attempts go on and models stay loaded. A drain also ends the node's renderers and its raylet, once
-the node runs no attempts. The functions work within the caller's transaction.
+A lock only keeps new work away: running attempts go on, and models stay loaded. A drain does more: once the node runs
+no attempts, its renderers and its Ray process end too. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def begin_drain(
 ) -> DrainRecord:
     """Start draining a node, and return the drain.
 
-    If the node is draining already, the new deadline, reason and requester replace the old. A node that is already
-    drained stays as it is.
+    If the node is draining already, the new deadline, reason and requester replace the old. If the node is already
+    drained, nothing changes, and its drain is returned.
 
     Args:
-        name: The node's name, for the event.
-        grace: How many seconds from now the node's attempts may still run; None: as long as they take.
+        name: The node's name, for the farm's list of events.
+        grace: For how many seconds from now the node's attempts may still run. None: until they end by themselves.
         reason: Why the node is drained, for people.
         asked_by: Who asked for the drain.
     """
@@ -69,7 +69,10 @@ def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def empty(transaction: Transaction, node_id: str, name: str) -> bool:
-    """Record that the node runs no attempts, renderers or raylet. Return True if this completed its drain."""
+    """Record that nothing of the farm runs on the node any more: no attempt, no renderer, no Ray process.
+
+    Returns True if this completes the node's drain. Returns False if the node has no drain, or was drained already.
+    """
     drain = of(transaction.connection, node_id)
     if drain is None or drain.state == DrainState.DRAINED:
         return False
@@ -82,7 +85,8 @@ def clock_began_anew(transaction: Transaction) -> None:
     """Correct the deadlines of drains, after the daemon was restarted or had no database for a while.
 
     Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so after a reboot an old
-    deadline can be much too late. Such a deadline is moved to the drain's grace from now.
+    deadline can be much too late. So no deadline may be further away than the drain's whole grace period: a later
+    deadline is moved to now plus that period.
     """
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
@@ -97,9 +101,9 @@ def of(connection: Connection, node_id: str) -> DrainRecord | None:
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Lock a device, or the whole node if `device` is "", so that it gets no new work until it is unlocked.
+    """Lock a device, or the whole node if `device` is "".
 
-    An existing lock is replaced.
+    A locked device or node gets no new work until it is unlocked. An existing lock is replaced.
     """
     connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))

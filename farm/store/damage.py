@@ -25,16 +25,16 @@ def make_again(
     damaged: Sequence[str],
     error: str,
 ) -> Settlement:
-    """End a live attempt that can't read some of its inputs. The tasks that made these inputs run again.
+    """End a live attempt that can't read some of its inputs, and let the tasks that made these inputs run again.
 
-    The attempt's own task waits for the new results. The job fails if an input is uploaded media, which no task can
-    make again, or if the results of one task were damaged too often.
+    The attempt's own task waits for the new results. In two cases the job fails instead: if an unreadable input is
+    uploaded media, which no task can make again; or if the results of one task were damaged too often.
 
     Args:
         transaction: The caller's transaction.
         attempt: The attempt.
-        damaged: The artifact ids of the unreadable inputs. Ids of superseded artifacts, and of other jobs' artifacts,
-            are ignored.
+        damaged: The artifact ids of the unreadable inputs. An id is ignored if the artifact is of another job, or is no
+            longer in use.
         error: What went wrong.
     """
     connection = transaction.connection

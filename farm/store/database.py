@@ -124,10 +124,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Begin a write transaction. Only the leader can do this.
+        """Begin a write transaction. Only the leader (the process that leads the farm) can do this.
 
-        One transaction writes at a time; a second one waits for its turn. A transaction reads the clocks when its turn
-        comes, so events are numbered in the order of their times.
+        Write transactions run one at a time; others wait for their turn. Each reads the clocks only when its turn
+        comes, so that events are numbered in the order of their times.
 
         Raises:
             Deposed: Another process leads now.
@@ -159,21 +159,22 @@ class Database:
     def lead(self, who: str, after: int = 0, lived: Callable[[], str] = str) -> None:
         """Begin to lead the farm in this database; from now on `write` works.
 
-        Takes the lock, brings the schema to REVISION, and raises the epoch.
+        This takes the leader's lock and brings the schema to REVISION. It also raises the epoch, a number that rises
+        with each leader.
 
         Args:
             who: A name of this process, shown to other processes that want to lead.
-            after: The new epoch is higher than this one.
-            lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
-                there is no such place. If it returns a place, that farm's database has been lost, and RecordLost is
-                raised.
+            after: An epoch. The new epoch is higher than this one.
+            lived: A function that is called if the database is empty. It returns the place where an earlier farm
+                stored artifacts, or "" if there is none. A place means that this farm's database has been lost, so
+                RecordLost is raised.
 
         Raises:
             LedByAnother: Another process leads.
             SchemaTooNew: The database was written by newer software.
             DatabaseDamaged: The file can't be read as a database.
             NoFarmInDatabase: The database holds something else, or an incomplete farm.
-            RecordLost: The database is empty, but a farm has used it before.
+            RecordLost: The database is empty, but there are traces of an earlier farm, such as its artifacts.
         """
         lock = self.hold(who)
         self._check(lived, lock)
@@ -220,7 +221,10 @@ class Database:
             raise RecordLost(where, " and ".join(evidence), " and ".join(filter(None, [mark, artifacts])))
 
     def keep_leading(self) -> None:
-        """Make sure that this process still leads. If the lock was lost, take it again. Raises Deposed."""
+        """Make sure that this process still leads the farm. If the leader's lock was lost, take it again.
+
+        Raises Deposed if another process leads now.
+        """
         if self._lock is None or self._epoch is None:
             raise RuntimeError("this process can't lead the farm, because it opened the database read-only")
         # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
@@ -243,7 +247,7 @@ class Database:
             raise SchemaTooOld(found, REVISION)
 
     def require_known(self, revision: str) -> None:
-        """Make sure that this software can upgrade from `revision` to its own. Raises SchemaTooNew."""
+        """Raise SchemaTooNew if this software can't upgrade a database whose schema is at `revision`."""
         if revision == REVISION:
             return
         from farm.store.migrations import is_known
@@ -252,7 +256,14 @@ class Database:
             raise SchemaTooNew(revision, REVISION)
 
     def contents(self) -> tuple[list[str], list[str], int]:
-        """Return the names of all tables, the names of the tables with rows, and the last leader's epoch (0: none)."""
+        """Return what the database contains.
+
+        Returns:
+            Three values. First, the names of all tables. Second, the names of the tables that have rows; the tables
+            `leader` and `alembic_version` are left out. Third, the epoch of the last leader; 0 if there was none.
+            If an SQLite database is damaged, the first list is empty, the second list holds only a text that says so,
+            and the epoch is 0.
+        """
         try:
             with self.read() as connection:
                 names = inspect(connection).get_table_names()
@@ -305,7 +316,7 @@ class Database:
         """Let `fill` write a farm's tables, then upgrade their schema to REVISION, all in one transaction.
 
         Args:
-            fill: Writes the tables through the connection that it gets. They may have any known schema.
+            fill: A function that writes the tables through the given connection. The tables may have any known schema.
 
         Raises:
             NoFarmInDatabase: Tables or columns of a farm are missing.

@@ -53,7 +53,8 @@ def end(
         fails: If given, the job fails for this reason. Empty: farm.policy.failures decides whether the job fails.
 
     Returns:
-        The ended attempt, and the changes that its end made.
+        A pair. The first value is the attempt as it is now, ended. The second says what else changed: whether the job
+        ended, which tasks can start, and which other attempts must be stopped.
     """
     connection = transaction.connection
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
@@ -91,7 +92,11 @@ def end_all(
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End attempts without results, and return them. `cause`: one that fails no job, such as a silent node."""
+    """End the attempts `found` without results, and return the ended attempts.
+
+    `cause`: the kind of failure, such as a silent node. Only a kind that never fails a job is allowed, because the
+    caller isn't told of a failed job.
+    """
     return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
 
@@ -105,9 +110,9 @@ def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> li
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Let an attempt that was thought lost go on: it becomes running again, and keeps its artifacts.
+    """Let an attempt go on that was thought lost.
 
-    The time limit for its next step begins now.
+    The attempt becomes running again, and keeps its artifacts. The time limit for its next step begins now.
     """
     move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
@@ -120,7 +125,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Keep the artifacts of an attempt that was thought lost: they are no longer marked for removal."""
+    """Keep the artifacts of an attempt that was thought lost: remove the mark that they are to be deleted."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)

@@ -1,4 +1,4 @@
-"""The errors of the store. The API maps each type to one status code."""
+"""The errors of the store. Each error type has one gRPC status code in the API."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class JobFinished(StoreError):
 
 
 class StaleAttempt(StoreError):
-    """The attempt's epoch is over: the farm accepts nothing more from the attempt."""
+    """The attempt is over, so the farm accepts no more results from it."""
 
     def __init__(self, attempt_id: str, epoch: int):
         super().__init__(f"attempt {attempt_id} of epoch {epoch} is over")
@@ -69,7 +69,7 @@ class StaleAttempt(StoreError):
 
 
 class MissingArtifact(StoreError):
-    """An attempt reports a result, but one of the result's artifacts is missing. `what` names the artifact."""
+    """An attempt reports a result, but a file of the result is missing. `what` names the file."""
 
     def __init__(self, attempt_id: str, what: str):
         super().__init__(f"the result of attempt {attempt_id} lacks {what}")
@@ -98,7 +98,7 @@ class Ambiguous(StoreError):
 
 
 class NodeInUse(StoreError):
-    """The node's state doesn't allow the change. `problem` says why, and what to do first."""
+    """The node can't be changed in its present state. `problem` says why, and what to do first."""
 
     def __init__(self, name: str, problem: str):
         super().__init__(f"{name} {problem}")
@@ -141,7 +141,7 @@ class DatabaseDamaged(StoreError):
 
 
 class NoFarmInDatabase(StoreError):
-    """The database holds no farm, or an incomplete one. Nothing was changed."""
+    """The database has no farm in it, or lacks some of a farm's tables or columns. Nothing was changed."""
 
     def __init__(self, where: str, problem: str):
         super().__init__(
@@ -152,7 +152,10 @@ class NoFarmInDatabase(StoreError):
 
 
 class RecordLost(StoreError):
-    """The database is empty, but a farm has used it before. Starting a new farm in it would lose every job."""
+    """The database is empty, although a farm has used it before.
+
+    If a new farm started in it, all jobs of the earlier farm would be lost.
+    """
 
     def __init__(self, where: str, evidence: str, anew: str):
         super().__init__(
@@ -164,10 +167,11 @@ class RecordLost(StoreError):
 class DatabaseAway(StoreError):
     """The database can't be used at this moment. The caller may safely repeat the call.
 
-    Usually the transaction was rolled back. If the connection broke during the commit, nobody knows whether it was.
+    Usually the transaction was rolled back. If the connection broke during the commit, the transaction may have been
+    committed. Even then it is safe to repeat the call.
 
     Args:
-        why: The database's message. Only its first line is shown.
+        why: The database's message. Only the first line of this message is shown.
     """
 
     def __init__(self, why: str):
@@ -178,7 +182,7 @@ class DatabaseAway(StoreError):
 
 
 class LedByAnother(StoreError):
-    """Another process leads the farm in this database."""
+    """This process can't lead the farm in this database, because another process leads it."""
 
     def __init__(self, holder: str):
         super().__init__(
@@ -188,7 +192,7 @@ class LedByAnother(StoreError):
 
 
 class Deposed(StoreError):
-    """This process no longer leads the farm, because another process does. It can write nothing more and must end."""
+    """Another process leads the farm now. This process can write nothing more to the database, and must end."""
 
     def __init__(self, who: str, epoch: int, ours: int):
         super().__init__(

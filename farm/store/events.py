@@ -13,7 +13,10 @@ from farm.store.tables import events, jobs, nodes
 
 
 class Events:
-    """Reads events, and writes single ones. Most events are written together with the change that they report."""
+    """Reads events, and writes an event that is not part of a larger change.
+
+    Most events are written elsewhere, in the same transaction as the change that they report.
+    """
 
     def __init__(self, database: Database):
         self._database = database

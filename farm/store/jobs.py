@@ -59,12 +59,13 @@ class Jobs:
             spec: The spec of the job.
             plan: The tasks of the job.
             notes: What the farm corrected in the spec, for people.
-            idempotency_key: A second call with the same key and spec stores nothing and returns the first job; "": no
-                key.
+            idempotency_key: A text chosen by the caller; "": no key. A second call with the same key and spec stores
+                nothing, and returns the first job.
             media: The ids of the job's media artifacts in the order of its conditions; None: the ids in the spec.
 
         Returns:
-            The job, and True if an earlier call with this key had stored it.
+            A pair: first, the job; second, whether the job already existed. The second is True if an earlier call
+            with this key had stored the job.
 
         Raises:
             KeyReused: The key was used with another spec.
@@ -116,7 +117,8 @@ class Jobs:
         Args:
             states: Return only jobs in these states; empty: in any state.
             limit: The most jobs to return.
-            before: The id of a job: return only jobs older than it, as the next page; "": the first page.
+            before: Return only jobs older than the job with this id. For the next page, give the last job of this page.
+                "": the first page.
 
         Raises:
             NotFound: The job `before` is unknown.
@@ -142,7 +144,10 @@ class Jobs:
             return [found[id] for id in ids]
 
     def tasks(self, job_id: str) -> builtins.list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
-        """Return the job's tasks in the order of its graph, each with its attempts (oldest first). Raises NotFound."""
+        """Return the job's tasks in the order of its graph. Raises NotFound.
+
+        Each entry is a pair: first, the task; second, the task's attempts, oldest first.
+        """
         query = select(tasks).where(tasks.c.job_id == job_id).order_by(tasks.c.position)
         with self._database.read() as connection:
             _require(connection, job_id)
@@ -152,10 +157,11 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Return, for each waiting task of the job, the unfinished tasks that it needs.
+        """Find the unfinished tasks for which the job's waiting tasks wait.
 
         Returns:
-            A dict from the id of a waiting task to the keys of the unfinished tasks, in the order of the graph.
+            A dict. Each key is the id of a waiting task. Each value holds the keys of the unfinished tasks that this
+            waiting task needs, in the order of the graph.
         """
         needed = tasks.alias()
         lacking = (
@@ -206,7 +212,7 @@ class Jobs:
         """Cancel the job, its unfinished tasks and its live attempts.
 
         Returns:
-            The cancelled attempts. The caller must tell their nodes.
+            The cancelled attempts. The caller must tell the nodes that run these attempts.
 
         Raises:
             NotFound: There is no such job.

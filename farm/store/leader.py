@@ -2,9 +2,9 @@
 
 The leader holds a lock. The kernel or PostgreSQL frees the lock when the leader ends, however it ends.
 
-A process can also lose the lock without noticing: it was stopped for a while, its connection was cut, or the database
-was away. So each new leader raises the epoch, a number in the database. Every write checks within its transaction that
-the epoch is still the writer's own.
+A leader can also lose the lock without noticing, for example because the leader was stopped for a while or its
+connection was cut. So there is a second check. Each new leader raises the epoch, a number in the database. Every write
+checks, within its transaction, that the epoch in the database is still the writer's own epoch.
 """
 
 from __future__ import annotations
@@ -55,13 +55,14 @@ class Lock(Protocol):
 
     @property
     def led(self) -> int:
-        """The epoch that `mark` recorded last, in this or an earlier process; 0 if none is known."""
+        """The leader's epoch that `mark` recorded last, in this process or an earlier process; 0 if none is known."""
         ...
 
     def mark(self, epoch: int) -> None:
-        """Record the epoch of the present leader outside the database.
+        """Record the present leader's epoch outside the database.
 
-        If the database is lost later, the farm notices it by this epoch.
+        An epoch is a number that rises with each new leader. If the database is lost later, the farm notices the loss
+        by the recorded epoch.
         """
         ...
 
@@ -69,7 +70,8 @@ class Lock(Protocol):
 class FileLock:
     """A lock on a file beside an SQLite database. The file holds the name and the epoch of the last leader.
 
-    The file is never removed: by its epoch, the farm notices if the database was lost or replaced by an older copy.
+    An epoch is a number that rises with each new leader. The file is never removed, because by the file's epoch the
+    farm notices if the database was lost or replaced by an older copy.
     """
 
     def __init__(self, path: Path, who: str):
@@ -99,7 +101,7 @@ class FileLock:
         os.ftruncate(self._file, len(content))
 
     def keep(self) -> None:
-        """Do nothing: a file's lock is lost only when its holder ends."""
+        """Do nothing, because a process can't lose a lock on a file before it ends."""
 
     def release(self) -> None:
         if self._file is not None:
@@ -108,12 +110,12 @@ class FileLock:
 
 
 class AdvisoryLock:
-    """An advisory lock in PostgreSQL, on a connection of its own. It stores no epoch."""
+    """An advisory lock in PostgreSQL, on a connection of its own. The lock doesn't store the leader's epoch."""
 
     led = 0
 
     def mark(self, epoch: int) -> None:
-        """Do nothing, because a database on a server isn't easily lost."""
+        """Do nothing: the epoch would show that the database was lost, but a database on a server isn't easily lost."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(
@@ -175,13 +177,15 @@ def _holder(connection: Connection) -> str:
 
 
 def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
-    """Make the caller the leader by raising the epoch, and return the new epoch.
+    """Make the calling process the leader, and return its epoch.
+
+    The epoch is a number that rises with each new leader.
 
     Args:
         connection: A write transaction of the process that holds the lock.
         who: A name of the calling process, stored as the leader's name.
         at: The present time in Unix seconds.
-        after: An epoch. The new epoch is higher than `after` and higher than the last leader's epoch.
+        after: A lower limit: the new epoch is higher than `after`, and higher than the last leader's epoch.
     """
     before = connection.scalar(select(leader.c.epoch).with_for_update())
     epoch = max(before or 0, after) + 1
@@ -193,12 +197,12 @@ def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
 
 
 def check(connection: Connection, epoch: int, *, keep: bool) -> None:
-    """Make sure that `epoch` is the epoch of the present leader.
+    """Make sure that the caller is still the leader: that `epoch` is the epoch in the database.
 
     Args:
         connection: The connection of the caller's transaction.
         epoch: The caller's epoch.
-        keep: Whether to keep other processes from becoming the leader before the transaction ends.
+        keep: True: no other process can become the leader before the transaction ends.
 
     Raises:
         Deposed: Another process leads now.

@@ -1,10 +1,10 @@
 """Keeps the total size of what ended jobs leave behind, so that the farm needn't add it up every minute.
 
 The total is the only row of the table `leftovers`. It includes:
-- the intermediate results of ended jobs. The column `jobs.leftover_bytes` has their size for each job.
-- the uploads that no job needs any more. They have a time in the column `artifacts.unneeded_since`.
+- the intermediate results of ended jobs. The column `jobs.leftover_bytes` has the size for each job.
+- the uploads that no job needs any more. The column `artifacts.unneeded_since` has a time for each such upload.
 
-Uploads that were never given to a job aren't included. The functions work within the caller's transaction.
+An upload that was never given to a job isn't included. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ def total(connection: Connection) -> int:
 
 
 def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
-    """Add to the total what an ended job leaves: its intermediate results, and uploads that no other job needs."""
+    """Add to the total size of leftovers what an ended job leaves behind.
+
+    Every job leaves its intermediate results. A succeeded job also leaves its uploads that no other job needs. The
+    uploads of a failed or cancelled job aren't leftovers, because a retry of the job needs them.
+    """
     connection = transaction.connection
     made = connection.scalar(
         select(func.sum(artifacts.c.size))
@@ -53,12 +57,18 @@ def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
 
 
 def job_goes_on(transaction: Transaction, job_id: str) -> None:
-    """Subtract a retried job's leftover bytes from the total: the job needs its intermediate results again."""
+    """Subtract a retried job's bytes from the total size of leftovers.
+
+    The job needs its intermediate results again, so they are no longer leftovers.
+    """
     forget_jobs(transaction, [job_id])
 
 
 def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
-    """Subtract these jobs' leftover bytes from the total: their intermediate results are removed or needed again."""
+    """Subtract these jobs' bytes from the total size of leftovers.
+
+    Call this when the jobs' intermediate results are removed, or are needed again.
+    """
     connection = transaction.connection
     these = jobs.c.id.in_(job_ids)
     size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
@@ -67,13 +77,19 @@ def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
 
 
 def upload_is_given(transaction: Transaction, artifact_id: str) -> None:
-    """Record that an upload was given to a job. The job needs it, so the total no longer includes its size."""
+    """Record that a job now uses an upload.
+
+    An upload that a job needs is no leftover. So the total size of leftovers no longer includes this upload.
+    """
     forget_uploads(transaction, [artifact_id])
     transaction.connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
 def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> None:
-    """Subtract the bytes of these uploads from the total: the uploads are removed or needed again."""
+    """Subtract the bytes of these uploads from the total size of leftovers.
+
+    Call this when the uploads are removed, or are needed again.
+    """
     connection = transaction.connection
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
     size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))

@@ -3,8 +3,8 @@
 The farm and its nodes use whole ids among themselves and don't need this module.
 
 A whole id always matches. Otherwise exactly one object must match by its name or by the beginning of its id: the farm
-never chooses between two. Ids may be typed in capitals and with blanks around them. Names must be typed whole: if ws1
-has left the farm, "ws1" must not match ws10.
+never chooses between two. Ids may be typed in capitals and with blanks around them. Names must be typed whole.
+Otherwise "ws1" would match ws10 once ws1 has left the farm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMED = {
 
 
 class Lookup:
-    """Finds the objects that people name. It only reads."""
+    """Finds the job, task or node that somebody named. It never changes the database."""
 
     def __init__(self, database: Database):
         self._database = database

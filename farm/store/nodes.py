@@ -40,21 +40,24 @@ class Nodes:
         held: Collection[tuple[str, int]] = (),
         owner_reason: str = "",
     ) -> list[AttemptRecord]:
-        """Record what a node reports when it joins, and mark the node as online.
+        """Record what a node reports when it joins the farm, and mark the node as online.
+
+        The attempts that the node has lost are ended.
 
         Args:
             version: The version of the node's software.
             boot_id: An id of the machine that changes whenever the machine boots.
-            devices: The devices that it offers.
-            models: (model, hash of the weights) of each model that it offers.
-            ray_node_id: The id of its raylet; "": none.
-            reason: Why the node must get no work; "": it may get work.
-            held: (attempt id, epoch) of attempts that have ended. The node reports their ends next.
-            owner_reason: Why the workstation takes no work because of its owner; "": the owner lets it take work.
+            devices: The devices that the node offers.
+            models: For each model that the node offers: the model's name, and the hash of the weights.
+            ray_node_id: The id of the node's raylet; "": the node has no raylet.
+            reason: Why the node must get no work; "": the node may get work.
+            held: The id and epoch of attempts that have ended, and whose ends the node will report next. These
+                attempts never count as lost.
+            owner_reason: Why the owner of the workstation allows no work on it now; "": the owner allows work.
 
         Returns:
-            The attempts that are lost: those from before a reboot, and those on devices that the node no longer offers.
-                No attempt in `held` is among them.
+            The attempts that are lost. After a reboot, these are all earlier attempts on the node. Otherwise, they are
+            the attempts on devices that the node no longer offers.
         """
         said: dict[str, Any] = {
             "name": name,
@@ -105,8 +108,8 @@ class Nodes:
         A node that was removed with `forget` stays removed until it says hello.
 
         Args:
-            ray_node_id: The id of its raylet; "": none.
-            owner_reason: Why the workstation takes no work because of its owner; "": the owner lets it take work.
+            ray_node_id: The id of the node's raylet; "": the node has no raylet.
+            owner_reason: Why the owner of the workstation allows no work on it now; "": the owner allows work.
 
         Raises:
             NotFound: There is no such node.
@@ -125,9 +128,9 @@ class Nodes:
             )
 
     def offline(self, node_id: str, reason: str) -> None:
-        """Mark a silent node as offline, so that it gets no work. Raises NotFound.
+        """Mark a node as offline, because the farm hears nothing from it. An offline node gets no work.
 
-        The node's attempts end later, when their leases run out.
+        The node's attempts end later, when their leases run out. Raises NotFound.
         """
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id)
@@ -136,20 +139,23 @@ class Nodes:
                 write_event(transaction, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
 
     def leaves(self, node_id: str, reason: str) -> None:
-        """Record that the node's agent is about to end. The node gets no work until its next hello. Raises NotFound."""
+        """Record that the node's agent is about to end. Raises NotFound.
+
+        The node gets no work until it joins the farm again (`hello`).
+        """
         with self._database.write() as transaction:
             connection = transaction.connection
             _node(connection, node_id)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
-        """Record that the node runs no renderers, raylet or attempts. A drain of the node is complete then.
+        """Record that the node runs no renderer, raylet or attempt any more. This completes a drain of the node.
 
         Attempts that still count as running on the node are ended, and their tasks are tried again.
 
         Args:
-            held: (attempt id, epoch) of attempts that have ended. The node reports their ends next, so this call
-                doesn't end them, and doesn't complete the drain.
+            held: The id and epoch of attempts that have ended, and whose ends the node will report next. This call
+                doesn't end these attempts. While any of them counts as running, the drain isn't complete.
 
         Returns:
             The attempts that were ended.
@@ -180,11 +186,11 @@ class Nodes:
     ) -> DrainRecord:
         """Start to drain the node, so that it gets no more work, and return the drain.
 
-        If the node is draining already, the new deadline, reason and requester replace the old. A node that is already
-        drained stays as it is.
+        If the node is draining already, the new deadline, reason and requester replace the old ones. If the node is
+        already drained, nothing changes.
 
         Args:
-            grace: Seconds from now for which the node's attempts may run on; None: as long as they take.
+            grace: For how many seconds from now the node's attempts may go on; None: as long as they take.
             reason: Why the node is drained, for people.
             asked_by: Who asked for the drain.
 
@@ -198,8 +204,9 @@ class Nodes:
     def clock_began_anew(self) -> None:
         """Correct the deadlines of drains, after the daemon was restarted or had no database for a while.
 
-        Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so an old deadline can
-        be much too late. A deadline that is further away than the drain's grace is replaced: the grace begins anew.
+        Deadlines are in CLOCK_BOOTTIME seconds. This clock starts at 0 whenever the machine boots, so after a reboot an
+        old deadline can be much too late. No deadline may be further away than the drain's grace, the time that was
+        given to running tasks. A deadline that is further away is set to the drain's grace from now.
         """
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
@@ -207,14 +214,12 @@ class Nodes:
     def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
         """Let a node, or one of its devices, take work again.
 
-        Without a device, the node's drain and the quarantines of all its devices end. Otherwise only the device's
-        quarantine ends.
-
         Args:
-            device: The name of the device; "": the whole node.
+            device: The name of the device whose quarantine ends. "": the node's drain and the quarantines of all its
+                devices end.
 
         Returns:
-            Whether a drain was ended, and the names of the devices whose quarantine was ended.
+            A pair. First, whether a drain was ended. Second, the names of the devices whose quarantine was ended.
 
         Raises:
             NotFound: There is no such node or device.
@@ -241,7 +246,7 @@ class Nodes:
         """Unlock a device, or the node and all its devices if `device` is "".
 
         Returns:
-            The names of the devices that were locked. "" in this list stands for the node as a whole.
+            The names of the devices that were unlocked. The name "" stands for the node as a whole.
 
         Raises:
             NotFound: There is no such node or device.
@@ -259,9 +264,9 @@ class Nodes:
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
-        """Remove the node from the farm. The node joins again if it says hello.
+        """Remove the node from the farm. If the node's agent contacts the farm anew (`hello`), the node joins again.
 
-        Past attempts and events still show its name.
+        Past attempts and events still show the node's name.
 
         Raises:
             NotFound: There is no such node.
@@ -316,12 +321,13 @@ class Nodes:
         return found[0]
 
     def weights_of(self, model: str) -> dict[str, int]:
-        """Count the nodes that offer each set of weights of `model`.
+        """Return how many nodes offer a model, counted separately for each version of the model's weights.
 
         Only online nodes count. If no online node offers the model, offline nodes count instead.
 
         Returns:
-            The number of nodes, by the hash of the weights.
+            The hash of each version of the weights, with the number of nodes that offer it. Empty if no node offers
+            the model.
         """
         with self._database.read() as connection:
             known = connection.execute(select(nodes.c.state, nodes.c.models)).all()

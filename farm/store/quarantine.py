@@ -1,7 +1,8 @@
-"""Puts devices that fail the tasks of several jobs into quarantine. Works within the caller's transaction.
+"""Puts devices that fail the tasks of several jobs into quarantine. The functions use the caller's transaction.
 
 A device gets a strike when it fails a task, but only one strike for each job. When a device finishes a task, its
-strikes are deleted. When a job fails on several devices, the job is at fault: the strikes for it are deleted.
+strikes are deleted. When a job fails on several devices, the job is at fault. The strikes for
+that job are then deleted.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """Keep the saved state of a live attempt for the next attempt. Return the number of artifacts kept.
+    """Keep the state that a live attempt has saved, so that the task's next attempt can continue from it.
+
+    Return the number of artifacts kept.
 
     Args:
         artifact_ids: The artifacts of the state, which the attempt has stored.
@@ -34,7 +36,7 @@ def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str])
 
 
 def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
-    """Return the newest saved state of a task, from which its next attempt continues; None if there is none."""
+    """Return the newest saved state of a task, from which the next attempt continues; None if no state is saved."""
     row = connection.execute(
         select(artifacts)
         .join(attempts, artifacts.c.attempt_id == attempts.c.id)

@@ -26,14 +26,15 @@ AT_ONCE = 100
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
-    """Return the intermediate results and uploads that `give_up` should mark for removal now.
+    """Find the intermediate results and uploads that `give_up` should mark for removal now.
 
     Args:
         keeping: How long intermediate results and uploads are kept, and how many bytes of them.
         now: The present time in Unix seconds.
 
     Returns:
-        Jobs whose intermediate results are due, and uploads that are due. Each list holds the oldest, at most AT_ONCE.
+        A pair of lists: first, the intermediate results, one entry for each job; second, the uploads. Each list holds
+        at most AT_ONCE entries; a later call returns the rest. A list is empty if nothing is due.
     """
     made, given = _made(connection), _given(connection)
     # The oldest of both are among the oldest of each.
@@ -44,7 +45,10 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
 
 def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
-    """Mark the intermediate results of jobs, and uploads, for removal. Return the number of marked artifacts."""
+    """Mark artifacts for removal: the intermediate results of jobs, and uploads.
+
+    Returns the number of marked artifacts.
+    """
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"its intermediate results ({size}) are no longer kept; a retry would make them again"

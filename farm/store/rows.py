@@ -51,7 +51,7 @@ is_ready = is_unfinished & (tasks.c.state == TaskState.READY)
 
 
 def select_jobs() -> Select:
-    """Return a query for jobs, each with its task counts, the number of its newest event, and its video."""
+    """Return a query for jobs, with the task counts, the newest event's number and the finished video of each job."""
     total = select(func.count()).where(tasks.c.job_id == jobs.c.id)
     succeeded = total.where(tasks.c.state == TaskState.SUCCEEDED)
     newest = select(func.max(events.c.number)).where(events.c.job_id == jobs.c.id)
@@ -90,7 +90,9 @@ def job(connection: Connection, job_id: str) -> JobRecord:
 
 
 def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
-    """Return the tasks that a query selects, in the query's order, each with the devices on which it failed.
+    """Return the tasks that a query selects, in the query's order.
+
+    Each record also names the devices on which the task failed, or on which other tasks of its job failed repeatedly.
 
     Args:
         connection: The connection of the caller's transaction.
@@ -111,14 +113,15 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
     """Return how the unsuccessful attempts of tasks ended.
 
-    If a person has retried a task, its attempts from before the retry are left out.
+    If a person has retried a task, the task's attempts from before the retry are left out.
 
     Args:
         connection: The connection of the caller's transaction.
         *conditions: SQL conditions that an attempt must meet.
 
     Returns:
-        The ends of each task's attempts, oldest first, by task id.
+        For each task id, how that task's attempts ended, oldest first. Tasks without unsuccessful attempts are left
+        out.
     """
     found: dict[str, list[End]] = defaultdict(list)
     for row in connection.execute(
@@ -170,10 +173,11 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
 
 
 def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozenset[str]:
-    """Return the lockstep groups of these jobs that have a live attempt.
+    """Return the names of those lockstep groups of the jobs in which at least one task has a live attempt.
 
-    If such a group loses a member, the member's task must be dispatched again, even if the job is paused. Otherwise the
-    other members would wait for it for ever, and occupy their devices.
+    The tasks of a lockstep group wait for each other at every step. If one of them loses its attempt, the task must be
+    dispatched again, even if the job is paused. Otherwise the other tasks would wait for ever, and occupy their
+    devices.
     """
     among = list(job_ids)
     if not among:
@@ -187,7 +191,9 @@ def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozense
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:
-    """Return nodes, sorted by name, with their devices and tasks. Nodes that were removed are left out.
+    """Return nodes with their devices and running tasks, sorted by the nodes' names.
+
+    Nodes that were removed from the farm are left out.
 
     Args:
         connection: The connection of the caller's transaction.

@@ -25,7 +25,9 @@ _AWAY = {
 
 
 def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
-    """Return why a database isn't a farm's; "" if it is, or if it is new (has no tables). Pure.
+    """Return why a database isn't a complete farm database.
+
+    The result is "" if nothing is wrong, or if the database is new (without tables). The function has no side effects.
 
     Args:
         tables: The names of the database's tables.
@@ -41,10 +43,12 @@ def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
 
 
 def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
-    """Return which columns are missing in a database of today's schema; "" if none is. Pure.
+    """Return which columns are missing in a database that has today's schema; "" if none is missing.
+
+    The function has no side effects.
 
     Args:
-        columns: The names of the columns that each table has, by the name of the table.
+        columns: For the name of each table, the names of the columns that the table has.
     """
     for name, table in metadata.tables.items():
         if lacking := sorted(set(table.columns.keys()) - set(columns[name])):
@@ -53,9 +57,9 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
 
 
 def ends_early(header: bytes, size: int) -> str:
-    """Return why an SQLite file's size doesn't fit its header; "" if it fits. Pure.
+    """Return how the size of an SQLite file contradicts the file's header; "" if size and header agree.
 
-    For example, a file that was cut off is shorter than its header says.
+    For example, a file that was cut off is shorter than its header says. The function has no side effects.
 
     Args:
         header: The first 100 bytes of the file.
@@ -75,12 +79,13 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
 
     Args:
         path: The file.
-        longest: Check every page only if the file has at most this many bytes; None: always check every page.
+        longest: The size in bytes up to which every page of the file is checked. None: every page is always checked.
 
     Raises:
         DatabaseDamaged: The file can't be read as a database.
         NoFarmInDatabase: The database holds something else, or an incomplete farm.
-        DamagedFile: Something that isn't a file has a name that SQLite needs beside the database (-wal or -shm).
+        DamagedFile: SQLite needs two files beside the database (-wal and -shm), but something that isn't a file has
+            one of these names.
     """
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0

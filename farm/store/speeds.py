@@ -17,13 +17,13 @@ REMEMBERED = 8
 
 
 def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
-    """Record how fast a device denoised a committed window.
+    """Record how fast a device denoised a window whose result the farm has accepted.
 
-    Windows of a storyboard (a small draft of the whole video) aren't recorded. Every device is slower, in FLOPs a
-    second, with such small windows.
+    Windows of a storyboard (a small draft of the whole video) aren't recorded, because every device does fewer FLOPs a
+    second with such small windows.
 
     Args:
-        transaction: The transaction that commits the window.
+        transaction: The transaction in which the farm accepts the result.
         attempt: The attempt that made the window.
         working_seconds: The time from the first step to the end. It excludes loading the model and fetching inputs.
     """
@@ -48,10 +48,12 @@ def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: floa
 
 
 def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[DeviceRecord]) -> None:
-    """Delete the measured speeds of devices that a node no longer offers, or that it has changed or replaced.
+    """Delete the measured speeds of a node's devices that are gone or have changed.
+
+    A device has changed if its backend, its model or its number of threads differs from before.
 
     Args:
-        offered: The devices that the node offers now.
+        offered: The devices that the node has now.
     """
     connection = transaction.connection
     same = {(device.name, device.backend, device.model, device.threads) for device in offered}
@@ -65,7 +67,12 @@ def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[De
 
 
 def measured(connection: Connection) -> dict[tuple[str, str], tuple[Speed, ...]]:
-    """Return the measured speeds of every device, one for each model. The keys are (node id, device name)."""
+    """Return the measured speeds of all devices.
+
+    Returns:
+        A mapping. Each key is a pair of node id and device name. Each value is the speeds of that device, one for each
+        model. A device with no measured speed is not in the mapping.
+    """
     found: dict[tuple[str, str], list[Speed]] = defaultdict(list)
     for row in connection.execute(select(speeds).order_by(speeds.c.model)):
         found[row.node_id, row.device].append(Speed(row.model, row.flops_per_second, row.windows))

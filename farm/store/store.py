@@ -1,4 +1,4 @@
-"""The store: the one record of everything in the farm. The daemon opens it once."""
+"""The store, which keeps the state of the whole farm in a database. The daemon opens it once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Store:
     """All transactions of the farm, grouped by subject. Methods block; any thread may call them.
 
     Each method is one transaction: it happens whole or not at all. If a method raises DatabaseAway, it is unknown
-    whether the transaction happened; the caller may safely repeat the call. Only the process that leads can change
+    whether the transaction happened. The caller may safely repeat the call. Only one process, the leader, can change
     anything.
     """
 
@@ -57,7 +57,7 @@ class Store:
             terms: How many failures the farm tolerates.
             boot: Returns seconds of CLOCK_BOOTTIME, for deadlines and durations.
             lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
-                there is none. If it returns a place, that farm's database is missing, and RecordLost is raised.
+                there is none. If there is such a place, the earlier farm's database is lost, and RecordLost is raised.
 
         Raises:
             LedByAnother: Another process leads.
@@ -65,7 +65,7 @@ class Store:
             DatabaseAway: The database can't be used at this moment.
             DatabaseDamaged: The file can't be read as a database.
             NoFarmInDatabase: The database holds something else, or an incomplete farm.
-            RecordLost: The database is empty, but a farm has used it before.
+            RecordLost: The database is empty, but a farm has run here before. The jobs of that farm would be lost.
         """
         database = Database(url, wall, boot, terms)
         try:
@@ -97,7 +97,12 @@ class Store:
         return cls(database)
 
     def keep_leading(self) -> None:
-        """Make sure that this process still leads. Call this about once a second. Raises Deposed, DatabaseAway."""
+        """Make sure that this process is still the leader. Call this about once a second.
+
+        Raises:
+            Deposed: Another process leads now.
+            DatabaseAway: The database can't be used at this moment.
+        """
         self._database.keep_leading()
 
     def close(self) -> None:

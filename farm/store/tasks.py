@@ -23,9 +23,11 @@ class Tasks:
         self._database = database
 
     def ready(self) -> list[ReadyRecord]:
-        """Return the ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
+        """Return the ready tasks of live jobs, in the order in which they should start.
 
-        The tasks of paused jobs are left out, except those that a running lockstep group waits for.
+        Tasks of jobs with a higher priority come first, then tasks of older jobs. Tasks of one job are in the order of
+        its graph. Tasks of paused jobs are left out, except members of a lockstep group that runs already: the running
+        members wait for them.
         """
         begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
         could_start = rows.is_ready & (jobs.c.state.in_(LIVE_JOBS) | begun)
@@ -61,7 +63,12 @@ class Tasks:
         ]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
-        """Return the lockstep groups of these jobs: for each group's name, its unfinished tasks in graph order."""
+        """Return the lockstep groups of these jobs. A lockstep group is tasks that run at the same time.
+
+        Returns:
+            A mapping from each group's name to its tasks that haven't succeeded, in the order of the job's graph.
+            Groups whose tasks have all succeeded are missing.
+        """
         query = (
             select(tasks, attempts.c.node_id, attempts.c.device)
             .join_from(tasks, attempts, (attempts.c.task_id == tasks.c.id) & rows.is_live, isouter=True)
@@ -91,7 +98,10 @@ class Tasks:
         return dict(found)
 
     def set_reasons(self, reasons: Mapping[str, str]) -> int:
-        """Record why ready tasks wait, and return how many reasons changed. `reasons`: the reason for each task id."""
+        """Record why ready tasks wait, and return how many reasons changed.
+
+        `reasons`: the reason for each task id. Tasks that are no longer ready are skipped.
+        """
         if not reasons:
             return 0
         with self._database.write() as transaction:

@@ -1,1 +1,1 @@
-"""What the farm's parts use to talk to each other: addresses, channels, certificates, tokens, messages."""
+"""What the farm's programs use to talk to each other: addresses, channels, certificates, tokens, messages."""

@@ -1,7 +1,7 @@
-"""The addresses at which other machines reach this one.
+"""Finds the addresses at which other machines reach this machine, and chooses among them.
 
-Addresses appear late, change and vanish, so the farm looks them up whenever it needs them (`look`). The functions that
-choose among the addresses found are pure.
+Addresses appear late, change and vanish. So the farm calls `look` whenever it needs this machine's addresses, and
+passes the result to the functions that choose.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Found:
 
     Attributes:
         route: This machine's address on its default route; "" if it has no default route.
-        others: All addresses at which other machines may reach this one, IPv4 first.
-        inner: This machine's addresses on bridges and tunnels. They usually lead only to containers, virtual machines
-            or a VPN.
+        others: All addresses of this machine except loopback and link-local addresses, IPv4 first.
+        inner: This machine's addresses on bridges and tunnels. Usually, only containers, virtual machines or a VPN can
+            use these addresses.
     """
 
     route: str = ""
@@ -76,7 +76,7 @@ class Found:
 
     @property
     def best(self) -> str:
-        """The IPv4 address at which other machines most likely reach this one; loopback if there is none."""
+        """The IPv4 address at which other machines most likely reach this machine; loopback if there is none."""
         if self.route:
             return self.route
         ranked = sorted((one for one in self.others if ":" not in one), key=lambda one: one in self.inner)
@@ -119,7 +119,10 @@ def _bridge_or_tunnel(interface: str) -> bool:
 
 
 def resolve(host: str) -> tuple[str, ...]:
-    """Return the IPv4 addresses of a name or an address, in a fixed order; empty if it can't be resolved now."""
+    """Return the IPv4 addresses that belong to a host name or an address, in a fixed order.
+
+    The result is empty if `host` can't be resolved now.
+    """
     with contextlib.suppress(OSError):
         told = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
         return tuple(sorted({str(one[4][0]) for one in told}, key=ipaddress.ip_address))
@@ -138,20 +141,22 @@ def servers(
 
     Args:
         listen: The setting server.listen (host:port).
-        advertise: The setting server.advertise. If it isn't empty, it is the first result, and the second is empty.
+        advertise: The setting server.advertise: addresses that the user names for workstations; may be empty.
         port: The port at which the daemon listens.
         found: This machine's addresses now.
         runs: The address at which the farm's Ray runs; "" if Ray doesn't run.
         resolve: Returns the IPv4 addresses of a name.
 
     Returns:
-        (for workstations, other): two tuples of addresses, each host:port. Without `advertise`, they are:
+        A pair of tuples of addresses, each host:port. The first tuple is for workstations. The second tuple has this
+        machine's other addresses, and is usually empty. There are four cases:
 
-        - If `listen` stands for all addresses (0.0.0.0 or ::): the first has the address at which Ray runs or would
-          run; the second has this machine's other addresses.
-        - If `listen` has a name that means loopback on this machine (127.0.1.1 on Debian): the first has that loopback
-          address, because on other machines the name may mean another address; the second is empty.
-        - Otherwise: the first has the address in `listen`; the second is empty.
+        - `advertise` isn't empty. The first tuple is `advertise`.
+        - `listen` stands for all addresses (0.0.0.0 or ::). The first tuple has the address at which Ray runs or would
+          run. Only in this case, the second tuple has this machine's other addresses.
+        - The host in `listen` is a name that means loopback on this machine (127.0.1.1 on Debian). The first tuple has
+          that loopback address, because on other machines the name may mean another address.
+        - In all other cases, the first tuple has the address in `listen`.
     """
     if advertise:
         return advertise, ()
@@ -173,7 +178,7 @@ def names(
     found: Found,
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> tuple[str, ...]:
-    """Return the names and addresses by which clients, on this machine and on others, may call the daemon.
+    """Return the host names and addresses by which clients may call the daemon, from this machine or from another.
 
     The arguments mean the same as in `servers`.
     """
@@ -202,11 +207,11 @@ def in_cluster(
 ) -> str:
     """Return this machine's IPv4 address in the farm's Ray cluster.
 
-    The first of these that exists is returned:
-    1. `node_ip`
-    2. the first address in `advertise` that this machine has. Other entries are skipped: they may belong to a router,
-       or be names that can't be resolved now.
-    3. the address of the host in `listen`. If that host stands for all addresses, `kept` chooses one.
+    The result is the first of these three that exists:
+    1. `node_ip`.
+    2. The first address in `advertise` that belongs to this machine. Entries that belong to a router, or can't be
+       resolved now, are skipped.
+    3. The address of the host in `listen`. If that host stands for all addresses, `kept` chooses one of them.
 
     Args:
         node_ip: The setting ray.node_ip; "" if it isn't set.
@@ -214,7 +219,7 @@ def in_cluster(
         advertise: The setting server.advertise (each host:port).
         found: This machine's addresses now.
         runs: The address at which the farm's Ray runs; "" if Ray doesn't run. If a host in the settings has several
-            addresses, `runs` is preferred, so that Ray stays where it is.
+            addresses and `runs` is one of them, the result is `runs`, so that Ray stays where it is.
         resolve: Returns the IPv4 addresses of a name.
 
     Raises:
@@ -248,13 +253,15 @@ def in_cluster(
 
 
 def kept(runs: str, found: Found) -> str:
-    """Return the address at which Ray should run: usually the address at which it runs already.
+    """Return the address at which Ray should run: usually the address at which Ray runs already.
 
-    Ray moves to `found.best` only if other machines can probably reach it there, but not at its present address (such
-    as the address of a bridge or a tunnel).
+    There are two cases in which the result is `found.best` instead:
+    - Ray doesn't run, or runs at the loopback address.
+    - Other machines can probably reach `found.best`, but not Ray's present address. For example, the present address
+      may be that of a bridge.
 
     Args:
-        runs: The address at which Ray runs. If it is loopback, or "" because Ray doesn't run, `found.best` is returned.
+        runs: The address at which Ray runs; "" if Ray doesn't run.
         found: This machine's addresses now.
     """
     if runs in ("", LOOPBACK):

@@ -1,4 +1,4 @@
-"""Makes a farm's CA and the certificate of its server, and checks that the two still fit each other.
+"""Makes a farm's CA and its server's certificate, and checks that CA and certificate still fit each other.
 
 The package cryptography is imported only where it is used, because clients never need it.
 """
@@ -19,9 +19,11 @@ _VALID_DAYS = 3650
 
 
 def make(names: Sequence[str]) -> dict[str, bytes]:
-    """Make a new CA (EC P-256) and a server certificate issued by this CA. Return the PEM files by file name.
+    """Make a new CA (EC P-256) and a server certificate issued by this CA.
 
     `names`: the names and IP addresses at which the server is reached; the first is the server's own name.
+
+    Returns a mapping from the name of each file to the file's content (PEM).
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -130,7 +132,7 @@ def _usage(**allowed: bool) -> Any:
 
 
 def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
-    """Return the server's certificate and private key (PEM).
+    """Return a pair: first, the server's certificate; second, its private key. Both are PEM.
 
     Checks first that the key belongs to the certificate, and that the farm's CA issued the certificate.
 

@@ -71,7 +71,7 @@ REQUEST_KEY = "x-request-id"
 
 
 def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Return the request id in a call's metadata. If there is no usable id, return a new one."""
+    """Return the request id in a call's metadata. If the metadata has no valid id, return a new, random id."""
     for key, value in metadata or ():
         if key == REQUEST_KEY and isinstance(value, str) and _REQUEST.fullmatch(value):
             return value

@@ -34,7 +34,8 @@ def spec_from_message(
 
     Args:
         message: The message.
-        fill: Called with the fields of the message. Returns them with the fields of the job's preset added.
+        fill: A function that gets the message's fields by name. It returns the same fields, with those of the job's
+            preset added.
     """
     fields = {
         field.name: getattr(message, field.name)
@@ -57,7 +58,10 @@ def spec_from_message(
 
 
 def whole(value: Any) -> Any:
-    """Return a JSON value with each whole float replaced by an integer. A protobuf Struct has only floats."""
+    """Return a JSON value in which each whole float, such as 2.0, is replaced by an integer.
+
+    This is needed because a protobuf Struct turns all numbers into floats.
+    """
     if isinstance(value, dict):
         return {key: whole(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -192,9 +196,9 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
 
 
 def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
-    """Return which prompts apply to which frames.
+    """Return which prompts a job's delivered frames show, as one message for each range of frames.
 
-    `shared` is the JSON that is stored with a job. If an earlier version of the farm made it, the list is empty.
+    `shared` is the JSON that is stored with the job. The list is empty if an older version of the farm planned the job.
     """
     return [
         jobs_pb2.ShownPrompts(first_frame=first, last_frame=last, prompts=texts)
@@ -269,8 +273,8 @@ def node_message(
     Args:
         node: The node's record.
         renderers: The names of the node's devices that have a running renderer.
-        trouble: Given a node id and a device name, returns why the device has no renderer.
-        model_troubles: For each model that the node should offer but doesn't, the reason.
+        trouble: A function that gets a node id and a device name. It returns why the device has no renderer.
+        model_troubles: Why the node can't run a model that it should run, by model.
         upgrade: What to do about the node's version; "" if nothing.
         now: The time in seconds of CLOCK_BOOTTIME.
     """

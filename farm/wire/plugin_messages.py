@@ -17,9 +17,9 @@ _OPTIONAL = ("steps", "guidance_scale", "width", "height", "fps")
 
 
 def plugin_messages(offers: Mapping[str, Iterable[Any]]) -> list[plugins_pb2.Plugin]:
-    """Return everything that plugins offer, as messages.
+    """Return one API message for each model, strategy, sampler, guidance and output format that plugins provide.
 
-    `offers`: the models, strategies, samplers, guidances and outputs. Each key is a kind, such as "sampler".
+    `offers`: these objects by their kind, such as "sampler".
     """
     return [_plugin(kind, offer) for kind, some in offers.items() for offer in some]
 

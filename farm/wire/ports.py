@@ -25,7 +25,7 @@ class PortTaken(Exception):
 
 
 def problem(address: str, option: str) -> str:
-    """Return why no program can listen on `address` (host:port) now, and what to do; "" if a program can.
+    """Return why the farm can't listen on `address` (host:port) now, and what to do; "" if it can.
 
     `option`: the option that sets the address, such as "--listen". The call blocks while it resolves the host's name.
     """
@@ -73,7 +73,10 @@ def taken(host: str, port: int) -> str:
 
 
 def holder(host: str, port: int) -> str:
-    """Return which program listens on `port`, in words: its name and pid and, if it is farmd, its farm's home."""
+    """Return a text that says which program listens on `port`: the program's name and pid.
+
+    If the program is farmd, the text also names the home of its farm.
+    """
     try:
         listening = [
             one

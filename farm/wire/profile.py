@@ -182,8 +182,8 @@ def exported(server: str, ca_pem: bytes, token: str) -> str:
 def place(path: Path) -> str:
     """Return a hash of this machine and the profile's path.
 
-    The profile in a farm's home stores this hash. If the stored hash differs from the hash of the file's present path,
-    the file is a copy.
+    The profile in a farm's home stores this hash, so that a copy of the file can be recognised. A profile is a copy if
+    the stored hash differs from the hash of this machine and the file's present path.
     """
     machine = socket.gethostname()
     # Machines made from the same image may share a name, or an id.
@@ -209,10 +209,10 @@ def _unreadable(path: Path, error: OSError) -> str:
 
 
 def host_and_port(text: str, what: str) -> str:
-    """Return `text`, without blanks around it, after a check that it is HOST:PORT.
+    """Check that `text` is HOST:PORT, and return it without blanks around it.
 
-    Any other text may be a token that was pasted by mistake. Such a text must not reach gRPC, because an error message
-    of gRPC could show it.
+    Any other text may be a token that was pasted by mistake. It must not reach gRPC, because gRPC's error messages
+    could show the token.
 
     Args:
         what: Where the address was given, for the error message, such as "FARM_SERVER".

@@ -1,7 +1,8 @@
-"""The farm's access control: its own CA, the tokens of clients and nodes, and the join token.
+"""The farm's access control: its certificate authority (CA), the tokens of clients and nodes, and the join token.
 
-Every farm is its own certificate authority, made at its first start. The server certificate always names "farmd", so
-that it stays valid when addresses change. It also names the farm's addresses, for clients that check the address.
+Every farm is its own CA. The CA is made at the farm's first start. The server certificate always names "farmd", so that
+the certificate stays valid when addresses change. It also names the farm's addresses, for clients that check the
+address.
 
 Clients and nodes trust the server certificate because the farm's CA issued it. They get the CA's own certificate inside
 the join token or the client profile, and never over an unverified connection.
@@ -83,8 +84,8 @@ class Authority:
         time use the same files.
 
         Raises:
-            DamagedFile: A file is missing or damaged, or the farm has run before and the whole folder is missing. No
-                new keys are made then, because they would lock out every node and client.
+            DamagedFile: A file is missing or damaged, or the whole folder is missing although the farm has run before.
+                In these cases no new keys are made, because new keys would lock out every node and client.
         """
         home = filled_in(home)
         folder = home / _TLS
@@ -135,16 +136,16 @@ class Authority:
         return grpc.ssl_server_credentials([(self._server_key, self._server_pem)])
 
     def node_token(self, node_id: str) -> str:
-        """Return the token of a node. It never changes, so a node that has lost it can register again to get it."""
+        """Return the token of a node. A node that has lost its token can register again, and gets the same token."""
         proof = hmac.new(self._node_key, node_id.encode(), hashlib.sha256).hexdigest()
         return f"node.{base64.urlsafe_b64encode(node_id.encode()).decode()}.{proof}"
 
     def admits(self, join_secret: str) -> bool:
-        """Return whether a node that registers has sent this farm's join secret."""
+        """Return whether a node that registers may join: whether `join_secret` is this farm's."""
         return _same(join_secret, self.join_secret)
 
     def verify(self, token: str) -> Identity:
-        """Return whose token `token` is. Raises Denied if this farm did not give it out."""
+        """Return to whom `token` belongs. Raises Denied if this farm did not give out the token."""
         if _same(token, self.client_token):
             return Identity("client")
         kind, _, rest = token.partition(".")
@@ -217,8 +218,8 @@ def ray_token_file(home: Path) -> Path:
     Ray's head, the bridge and every raylet of the farm use this token (RAY_AUTH_MODE=token).
 
     Raises:
-        DamagedFile: The file is damaged, or the farm has run before and the file is missing. No new token is made then,
-            because the nodes have the old one.
+        DamagedFile: The file is damaged, or is missing although the farm has run before. In these cases no new token is
+            made, because the nodes have the old token.
     """
     path = ray_token_path(home)
     remedy = (

@@ -1,4 +1,4 @@
-"""The gate that every call passes. Only the gate checks tokens and turns errors into status codes.
+"""The gate that every gRPC call to the daemon passes. Only the gate checks tokens and turns errors into status codes.
 
 The gate also writes a line in the log for each call, with the request id that the client has chosen.
 """

@@ -1,4 +1,4 @@
-"""Tells with which settings a job is denoised, from its stored plan."""
+"""Reads from the stored plan of a job with which settings the job is denoised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def job_settings(
         spec: The job's spec, filled in from its preset.
         shared: The part of the plan that all tasks share.
         tasks: The kind and the payload of each of the job's tasks.
-        catalogue: The samplers and guidances that are installed. Passes are told only for those.
+        catalogue: The samplers and guidances that are installed. The result counts the passes of the model only if the
+            job's sampler and guidance are among them.
     """
     try:
         plan = JobPart.of(shared)

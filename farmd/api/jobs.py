@@ -185,7 +185,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def PauseJob(
         self, request: jobs_pb2.PauseJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.PauseJobResponse:
-        """Pause a job: none of its tasks start until it is resumed."""
+        """Pause a job: none of its tasks start until the job is resumed."""
         return jobs_pb2.PauseJobResponse(job=await self._change(request.job_id, self._store.jobs.pause))
 
     async def ResumeJob(

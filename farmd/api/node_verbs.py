@@ -1,6 +1,6 @@
-"""The calls of NodeService for people: drain, resume, lock, unlock, forget.
+"""The calls of NodeService that people make: drain, resume, lock, unlock, forget.
 
-The calls for agents are in farmd.api.nodes.
+The calls that agents make are in farmd.api.nodes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LENGTHS = {"reason": 500, "asked_by": 200}
 
 
 class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
-    """Stores people's requests about nodes, then wakes the dispatcher with `wake`."""
+    """Stores people's requests about nodes. It then calls `wake`, so that the dispatcher acts at once."""
 
     def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
         self._store, self._sessions, self._wake = store, sessions, wake
@@ -33,7 +33,10 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def DrainNode(
         self, request: nodes_pb2.DrainNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.DrainNodeResponse:
-        """Drain a node: give it no more work. When its work has ended, the dispatcher makes the node leave Ray."""
+        """Drain a node: give it no more work.
+
+        When the node's present work has ended, the dispatcher makes the node leave the Ray cluster.
+        """
         _check_texts(request)
         grace = request.deadline_seconds if request.HasField("deadline_seconds") else None
         if grace is not None and not 0 <= grace <= MAX_DEADLINE_SECONDS:
@@ -48,7 +51,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ResumeNode(
         self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ResumeNodeResponse:
-        """End a node's drain and the quarantine of its devices.
+        """End the drain of a node and the quarantine of its devices, so that they get work again.
 
         If the request names a device, end only the quarantine of that device.
         """
@@ -78,9 +81,9 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ForgetNode(
         self, request: nodes_pb2.ForgetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ForgetNodeResponse:
-        """Remove a node from the record.
+        """Remove a node from the farm's database.
 
-        If the node's agent is still connected, end the agent, so that the node doesn't join again at once.
+        If the node's agent is still connected, it is told to end. Otherwise the node would join again at once.
         """
         node = await self._node(request.node)
         await asyncio.to_thread(self._store.nodes.forget, node.id)

@@ -53,11 +53,12 @@ class NodeTerms:
     """What the daemon tells every node.
 
     Attributes:
-        ray_address: Returns the address of the farm's Ray cluster.
-        ray_token: Returns the token of the farm's Ray cluster.
+        ray_address: A function that returns the address of the farm's Ray cluster.
+        ray_token: A function that returns the token of the farm's Ray cluster.
         heartbeat: The seconds between two heartbeats of a node.
-        lease: The seconds that a lease lasts after each heartbeat.
-        servers: Returns the daemon's addresses (see farm.wire.addresses.servers).
+        lease: How many seconds a lease (the right to go on with an attempt) lasts after each heartbeat.
+        servers: A function that returns a pair: the addresses at which workstations reach the daemon, and this
+            machine's other addresses.
     """
 
     ray_address: Callable[[], str]

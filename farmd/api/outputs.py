@@ -12,7 +12,11 @@ from farm.wire.messages import artifact_message, job_message
 
 
 def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:
-    """Return a job's finished files, or its decoded segments if it hasn't succeeded. Raises NotFound."""
+    """Return the files that a job has made. Raises NotFound.
+
+    If the job has succeeded, these are its finished files, such as the video. Otherwise they are the segments
+    (encoded parts of the video) that are done so far.
+    """
     job = store.jobs.get(job_id)
     wanted = TaskKind.MUX if job.state == JobState.SUCCEEDED else TaskKind.DECODE
     # In the order of the graph, which is that of the frames.

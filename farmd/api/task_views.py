@@ -1,6 +1,6 @@
 """Makes the messages in which the API shows jobs and tasks, with the reasons why jobs and tasks wait.
 
-The functions only read the store. They block.
+The functions only read the store. They block, so an event loop must call them in a thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 
 
 def standings(store: Store, tasks: Tasks) -> dict[str, Standing]:
-    """Return for each task id the task's state and the unfinished tasks that it needs. All `tasks` are of one job."""
+    """Return the state of each task, and which unfinished tasks each task needs.
+
+    Args:
+        tasks: Tasks of one job, each with its attempts.
+
+    Returns:
+        A dict from each task's id to its Standing.
+    """
     unmet = store.jobs.unmet(tasks[0][0].job_id) if tasks else {}
     return {task.id: Standing(task.key, task.state, task.reason, unmet.get(task.id, ())) for task, _ in tasks}
 
@@ -38,11 +45,13 @@ def job_as_it_stands(
     fit: Callable[[Sequence[TaskRecord]], Fit],
     loading: Mapping[str, str],
 ) -> jobs_pb2.Job:
-    """Return a job as the API shows it, with its stages. If none of its tasks runs, say why the job waits.
+    """Return a job as the API shows it, with its stages.
+
+    If the job hasn't ended and none of its tasks runs, the message also says why the job waits.
 
     Args:
-        fit: Returns how many of the given tasks each device could take.
-        loading: The name of the model that an attempt is loading now, by the attempt's id.
+        fit: Takes unfinished tasks, and returns what each device could do for them.
+        loading: A dict from an attempt's id to the name of the model that this attempt is loading now.
     """
     stages = store.jobs.stages(job.id)
     message = job_message(job, stages)

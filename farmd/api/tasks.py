@@ -30,7 +30,10 @@ DELIVERY_SECONDS = 10.0
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
-    """Serves calls about tasks, from the store. A log that is still on a node is fetched from the node's agent."""
+    """Serves calls about tasks. The answers come from the store.
+
+    If a log has not been uploaded yet, it is fetched from the agent of the node that has it.
+    """
 
     def __init__(
         self,

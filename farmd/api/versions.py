@@ -16,7 +16,7 @@ OLDEST_PROTOCOL = PROTOCOL - 1
 
 
 def check_version(version: str, protocol: int) -> None:
-    """Raise Refused if an agent's protocol is newer than this farm's, or older than the farm's previous protocol."""
+    """Raise Refused unless an agent's protocol is this farm's protocol or the one just before it."""
     if OLDEST_PROTOCOL <= protocol <= PROTOCOL:
         return
     if protocol > PROTOCOL:
@@ -31,7 +31,7 @@ def check_version(version: str, protocol: int) -> None:
 
 
 def upgrade_advice(version: str, protocol: int) -> str:
-    """Return what to upgrade, in words, if an agent has this version and protocol; "" if nothing needs an upgrade."""
+    """Return advice on what to upgrade, for an agent of the given version and protocol; "" if no upgrade is needed."""
     if protocol == PROTOCOL:
         return ""
     runs = f"runs ltx-farm {version or 'unknown'}"

@@ -1,1 +1,1 @@
-"""Gives a workstation back to its owner while the owner is there. Unfinished windows go back to the farm."""
+"""Frees a workstation while its owner is there. The farm then renders the unfinished windows elsewhere."""

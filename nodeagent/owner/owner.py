@@ -26,8 +26,8 @@ class Stage(StrEnum):
 class OwnerTerms:
     """The owner's settings for lending the machine, in seconds.
 
-    `idle`: the farm may use the machine after nobody has touched it for this long. `grace`: the time from the first
-    sign of the owner (SEEN) until the owner has the machine again (BACK).
+    - `idle`: once nobody has touched the machine for this long, the farm may use it.
+    - `grace`: the time from the first sign of the owner (SEEN) until the owner has the machine again (BACK).
     """
 
     idle: float
@@ -38,8 +38,8 @@ class OwnerTerms:
 class Sample:
     """The result of one look at the machine.
 
-    `idle`: seconds since somebody last touched the machine; infinite if nobody ever has; None if unknown. `why`: the
-    reason if `idle` is unknown.
+    - `idle`: seconds since somebody last touched the machine. Infinite: nobody ever has. None: unknown.
+    - `why`: why `idle` is unknown; "" if it is known.
     """
 
     idle: float | None
@@ -48,15 +48,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has the machine, as far as the last look at it tells. Before the first look the owner has it.
+    """Who has the machine, according to the last look at it. Before the first look, the owner has the machine.
 
     Attributes:
         stage: Who has the machine.
         reason: Why the node takes no work; "" while it takes work. Messages put this text after the node's name.
         since: The time at which the stage SEEN began.
         last: The time of the last touch; -infinity if there was none.
-        forgiven: Touches up to this time are ignored, because they were brief (such as a nudge of the desk);
-            -infinity if there were no such touches.
+        forgiven: Touches up to this time don't count, because they were brief (such as a nudge of the desk). The value
+            -infinity means that all touches count.
     """
 
     stage: Stage = Stage.BACK

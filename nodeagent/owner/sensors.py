@@ -1,4 +1,4 @@
-"""The built-in plugins that tell whether somebody is at a workstation: none, idle and command.
+"""The built-in plugins that find out whether somebody is at a workstation: `none`, `idle` and `command`.
 
 nodeagent.owner.owner decides what the agent does when somebody is there.
 """
@@ -22,7 +22,10 @@ _PROPERTIES = ("Id", "Class", "State", "Type", "Display", "IdleHint", "IdleSince
 
 @hookimpl
 def farm_presences() -> list[Presence]:
-    """Return the built-in presence plugins: none, idle (reads Linux sessions) and command (runs a command)."""
+    """Return the built-in presence plugins, which find out whether somebody is at the workstation.
+
+    `none` doesn't look for anybody, `idle` reads Linux sessions, and `command` runs a command.
+    """
     return [
         Presence("none", "nobody is looked for", lambda command: AWAY),
         Presence("idle", "sessions' idle times, from logind and X11", lambda command: idle()),
@@ -33,8 +36,8 @@ def farm_presences() -> list[Presence]:
 def answer(command: str) -> float:
     """Return the seconds since the owner was last there, according to a shell command.
 
-    The command's exit code decides: 0 means that the owner is away (returns AWAY), 1 that the owner is there (returns
-    0.0). Raises CannotTell for any other exit code.
+    Exit code 0 of the command means that the owner is away; the function then returns AWAY. Exit code 1 means that the
+    owner is there; it then returns 0.0. Any other exit code raises CannotTell.
     """
     code, said = _run(["/bin/sh", "-c", command])
     if code not in (0, 1):
@@ -76,8 +79,8 @@ def read_sessions(text: str) -> list[dict[str, str]]:
 def least_idle(sessions: Sequence[Mapping[str, str]], now: float) -> float:
     """Return the seconds since somebody last used the machine in a session; AWAY if there is no session.
 
-    Login screens, services and closing sessions don't count. logind learns of an idle desktop only after some minutes.
-    For X11 sessions, xprintidle gives the exact time if it is installed.
+    Login screens, services and closing sessions don't count. For X11 sessions, the time comes from xprintidle if that
+    program is installed, because logind notices an idle desktop only after some minutes.
 
     Args:
         sessions: The sessions, as `read_sessions` returns them.

@@ -38,13 +38,13 @@ class Renderers(Protocol):
     """The methods of nodeagent.renderer_link.RendererLink with which OwnerWatch frees the machine for its owner."""
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Stop all attempts that renderers hold, each at its next step, and keep their states.
+        """Stop the attempts of all renderers. Each attempt stops at its next denoising step and saves its state.
 
-        `grace`: see RendererLink.stop.
+        `grace`: the seconds after which a renderer is killed if it hasn't stopped; 0: no renderer is killed.
         """
 
     def free(self, reason: str) -> None:
-        """End renderers that hold no attempt."""
+        """End the renderers that have no attempt to work on."""
 
 
 def sensor(settings: OwnerSettings) -> Callable[[], float]:
@@ -144,7 +144,7 @@ class OwnerWatch:
 
 
 def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
-    """Return why the farm can't use the machine at this local time; "" outside the quiet hours.
+    """Return the reason why the farm can't use the machine at a local time; "" if that time is outside the quiet hours.
 
     Args:
         hours: The quiet hours.

@@ -1,7 +1,7 @@
-"""Turns a job's guidance settings into the guidance of each denoising step. Pure.
+"""Turns a job's guidance settings into the guidance of each denoising step.
 
-A setting is one number for all steps, or a list with an entry for each noise level. People bring settings from two
-programs, which mean different things by the same numbers:
+Pure: this module does no I/O. A setting is one number for all steps, or a list with an entry for each noise level.
+People bring settings from two programs. The same number can mean different things in these programs:
 
 | | Lightricks' inference.py | ComfyUI-LTXVideo |
 |---|---|---|
@@ -44,18 +44,18 @@ class Scales:
     """The guidance settings of a job.
 
     Each of `cfg`, `stg`, `rescale` and `blocks` has one entry for all steps, or one entry for each of `levels`.
-    The model's prediction for one prompt is called an answer here.
 
     Attributes:
         cfg: Strength of classifier-free guidance; 1 is off.
-        stg: Strength of spatio-temporal guidance; 0 is off.
-        rescale: Strength of rescaling, which moves the guided answer's standard deviation back to its value before
-            guidance. Which number means "off" depends on the dialect.
+        stg: Strength of spatio-temporal guidance; 0 is off. This guidance needs one more prediction of the model,
+            with some of its transformer blocks perturbed.
+        rescale: Strength of rescaling. Guidance changes the standard deviation of the prediction; rescaling moves it
+            back to its value before guidance. Which number means "off" depends on the dialect.
         blocks: Numbers of the perturbed transformer blocks.
         levels: The noise levels (0 to 1) of the entries, from high to low; empty if each setting has only one entry.
         perturbation: What a perturbed block does.
-        star: Whether to use CFG-Zero*. Before the two answers are combined, it scales the negative prompt's answer so
-            that it fits the prompt's answer.
+        star: Whether to use CFG-Zero*. CFG-Zero* scales the prediction for the negative prompt to fit the prediction
+            for the prompt, before guidance combines both predictions.
         skip_above: Noise level above which the model doesn't run (only in ComfyUI's dialect); 1 is off.
         dialect: The program whose conventions these settings follow.
     """
@@ -91,12 +91,12 @@ class StepGuidance:
 
     @property
     def asks_negative(self) -> bool:
-        """Whether this step needs the model's answer to the negative prompt."""
+        """Whether this step needs the model's prediction for the negative prompt."""
         return self.cfg != 1.0 and not self.skips
 
     @property
     def asks_perturbed(self) -> bool:
-        """Whether this step needs the answer of the model with perturbed blocks."""
+        """Whether this step needs a prediction of the model with perturbed transformer blocks."""
         return self.stg != 0.0 and bool(self.blocks) and not self.skips
 
     @property
@@ -106,11 +106,13 @@ class StepGuidance:
 
 
 def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
-    """Return the index of the list entry that applies at a step's noise level.
+    """Return which entry of a list of guidance settings applies at a step's noise level.
+
+    The result is the entry's index. Neither program takes the entry with the nearest noise level.
 
     Args:
-        levels: The noise levels of the entries, from high to low.
-        level: The step's noise level. Neither program rounds it to the nearest entry.
+        levels: The noise level of each entry, from high to low.
+        level: The step's noise level.
         dialect: The program whose rule selects the entry.
     """
     if dialect is Dialect.LIGHTRICKS:

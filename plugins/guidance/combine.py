@@ -1,9 +1,10 @@
-"""Combines several answers of a model into one guided velocity.
+"""Combines up to three velocities that a model predicts into one guided velocity.
 
-The answers are for the prompt, for the negative prompt, and for the prompt with some transformer blocks perturbed.
+The model predicts a velocity for the prompt, one for the negative prompt, and one for the prompt with some transformer
+blocks perturbed.
 
-As in Lightricks' pipeline, inner products and standard deviations are taken over all tokens of one window. Even extra
-tokens and tokens that stay as given count (docs/ltx.md). So these numbers differ between neighbouring windows.
+As in Lightricks' pipeline, inner products and standard deviations are taken over all tokens of one window. Extra tokens
+count too, and so do tokens of given latents (docs/ltx.md). So these numbers differ between neighbouring windows.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ def combine(
         sigma: Noise level of each token, or one for all tokens, float32 [1, 1 or N, 1].
         prompt: The model's velocity for the prompt, [1, N, C].
         negative: The model's velocity for the negative prompt, [1, N, C]; None if the step doesn't need it.
-        perturbed: The velocity for the prompt from the model with perturbed blocks, [1, N, C]; None if the step doesn't
-            need it.
-        star: Whether to guide as in CFG-Zero* (`Scales.star`).
-        dialect: The program whose conventions apply. Lightricks' program guides velocities; ComfyUI guides clean
-            estimates.
+        perturbed: The model's velocity for the prompt while some of its blocks are perturbed, [1, N, C]; None if the
+            step doesn't need it.
+        star: Whether to use CFG-Zero*, which first scales what the model predicts for the negative prompt
+            (`Scales.star`).
+        dialect: The program whose conventions apply. Lightricks' program combines velocities; ComfyUI combines
+            estimates of the clean latents.
 
-    The batch size is always 1, because upstream's mask of perturbed rows is wrong for larger batches.
+    The batch size is always 1. In larger batches, upstream's code marks the wrong rows as perturbed.
     Sources: LTX-Video, pipeline_ltx_video.py, `__call__`; ComfyUI-LTXVideo, stg.py.
     """
     answers = [None if one is None else one.float() for one in (prompt, negative, perturbed)]
@@ -62,9 +64,9 @@ def combine(
 
 
 def skipped(tokens: Tensor, sigma: Tensor) -> Tensor:
-    """Return the velocity that leads to a clean estimate of 0.
+    """Return the velocity for a step that skips the model, as in ComfyUI.
 
-    In ComfyUI's dialect, steps that skip the model use this velocity.
+    With this velocity, the estimate of the clean latents is 0.
 
     `tokens`: the noisy latents, float32 [1, N, C]. `sigma`: each token's noise level, [1, 1 or N, 1].
     """

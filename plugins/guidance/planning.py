@@ -142,8 +142,8 @@ def scales_of(options: Options, guidance_scale: float) -> Scales:
         guidance_scale: The scale of classifier-free guidance, used if the options don't set one.
 
     Raises:
-        InvalidSpec: No preset has the given name, the noise levels don't fall, or a list doesn't have one entry for
-            each noise level.
+        InvalidSpec: No preset has the given name, the noise levels don't fall from one to the next, or a list has the
+            wrong length. A list must have a single entry, or one entry for each noise level.
     """
     if isinstance(options, ComfyuiOptions):
         return _comfyui(options, guidance_scale)

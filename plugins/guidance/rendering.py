@@ -1,4 +1,7 @@
-"""The farm's guidances. They decide what to ask the model in each denoising step, and combine its answers."""
+"""The farm's guidances. In each denoising step, a guidance chooses the model's predictions and combines them.
+
+For example, classifier-free guidance combines the predictions for the prompt and for the negative prompt.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,17 @@ _OPTIONS: dict[str, type[Options]] = {"lightricks": LightricksOptions, "comfyui"
 def farm_open_guidance(
     guidance: str, options: OpenOptions, guidance_scale: float, sigmas: Sequence[float]
 ) -> Guidance | None:
-    """Open one of the farm's guidances; None for a guidance of another plugin."""
+    """Return one of the farm's guidances, ready to guide a window; None if `guidance` belongs to another plugin."""
     if guidance not in _OPTIONS:
         return None
     return ByStep(scales_of(_OPTIONS[guidance].model_validate(options), guidance_scale), sigmas)
 
 
 class ByStep:
-    """The guidance of one window.
+    """Guides the denoising of one window.
 
-    `scales`: the job's settings. `sigmas`: the noise levels of the window's steps, which fall and end with 0.
+    `scales`: the job's guidance settings.
+    `sigmas`: the noise levels of the window's steps. Each is lower than the one before, and the last is 0.
     """
 
     def __init__(self, scales: Scales, sigmas: Sequence[float]) -> None:

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 
 def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Cross-fade the latents of two windows for the same times, both [C, k, h, w]. Return them as [C, k, h, w].
+    """Cross-fade the latents that two windows made for the same times.
 
-    The weights of ``left`` are ``linspace(1, 0, k + 2)[1:-1]``. The weights 1 and 0 are left out, because the latents
-    just before and after the cross-fade come from one window alone.
+    Both arguments and the result are [C, k, h, w]. The weights of ``left`` are ``linspace(1, 0, k + 2)[1:-1]``. The end
+    weights 1 and 0 belong to the latents just before and just after, which come from one window alone.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
     Raises ValueError if the shapes differ.
     """
@@ -47,10 +47,10 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
 def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Interpolate latents [C, n, h, w] to [C, n, height, width]; both sizes are in latents.
 
-    Interpolation is bilinear within each latent; latents of different times are not mixed. Afterwards each channel gets
-    its mean and standard deviation back, because interpolation reduces the variance and the video would look flat.
+    Interpolation is bilinear within each latent; latents of different times are not mixed. Interpolation alone reduces
+    the variance, and the video would look flat. So afterwards each channel gets its mean and standard deviation back.
 
-    Latents may be normalised before or after this; the result is the same.
+    Normalising the latents before or after this call gives the same result.
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

@@ -1,6 +1,6 @@
 """Denoise windows in lockstep: at every step, neighbours average their estimates of the latents that they share.
 
-This module handles only tensors. Its caller passes each estimate on to the neighbour, in this process or another.
+This module handles only tensors. Its caller passes each estimate on to the neighbour, which may be in another process.
 Both neighbours compute the same average, with the same elementwise float32 arithmetic on the CPU. So the result doesn't
 depend on which windows share a process.
 Source: MultiDiffusion (arXiv 2302.08113); but here the x0 estimates are averaged instead of the latents.
@@ -32,10 +32,10 @@ class Shared:
     Attributes:
         key: Task key of the neighbour.
         left: Whether the neighbour is the left one of the two windows.
-        start: First shared latent, counted from the start of this window.
-        stop: The latent after the last shared one, counted likewise.
+        start: Index of the first shared latent, counted from the start of this window.
+        stop: Index of the latent after the last shared latent, counted likewise.
         weights: Weight of the left window in each shared latent. The right window's weight is 1 minus this. The right
-            window has weight 0 in its run-up (its first latent, which is dropped).
+            window has weight 0 in its first latent, because that latent is dropped.
     """
 
     key: str
@@ -98,13 +98,16 @@ def run(
     *,
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Denoise one window in lockstep with its neighbours; return its latents, float32 [C, n, h, w] on the CPU.
+    """Denoise one window in lockstep with its neighbours.
 
     Args:
         denoiser: The window's denoiser.
         shared: The latents that the window shares, one entry for each neighbour.
-        exchange: Sends this window's estimates to its neighbours, and returns theirs (see `Exchange`).
-        on_step: As in `Denoiser.run`.
+        exchange: Sends this window's estimates to the neighbours, and returns the neighbours' estimates.
+        on_step: Called before every step with the number of steps done and the number of all steps.
+
+    Returns:
+        The window's latents, float32 [C, n, h, w] on the CPU.
     """
 
     rounds = itertools.count()

@@ -1,8 +1,10 @@
 """The conditions of a window: known latents that guide its denoising, with their places and strengths.
 
-At strength 1 a latent stays as it is. At strength s below 1 it starts at noise level 1 - s and is denoised from there.
-Frames and latents are counted from the start of the window: latent 0 stands for frame 0 alone, and latent i for frames
-8i - 7 to 8i.
+At strength 1 a known latent stays as it is. At a strength s below 1, noise is mixed into the latent up to noise level
+1 - s, and the latent is denoised from there.
+
+Frames and latents are counted from the start of the window. Latent 0 stands for frame 0 alone. Every later latent i
+stands for frames 8i - 7 to 8i.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class Replace:
 
     Attributes:
         latents: The known latents, [C, k, h, w].
-        start: The first of the window's latents that they replace, counted from 0.
+        start: The index of the first replaced latent in the window, counted from 0.
         strength: From 0 to 1; at 1 the known latents stay as they are.
     """
 
@@ -32,16 +34,18 @@ class Replace:
 
 @dataclass(frozen=True)
 class Extra:
-    """Known latents that the model sees as extra tokens. The window's result doesn't contain them.
+    """Known latents that the model sees in addition to the window's own latents.
+
+    The result of the window doesn't contain these extra latents.
 
     Attributes:
         latents: The extra latents, [C, k, h, w].
-        frame: The window's frame at which they begin. A single latent may also lie before the window, at a frame
-            below 0.
+        frame: The frame of the window at which the extra latents begin. It may be below 0, which is before the window,
+            if there is only a single extra latent.
         strength: From 0 to 1; below 1 the latents are mixed with ``noise``.
         noise: Noise of the same shape as ``latents``; not needed at strength 1.
-        shares: How much of each extra latent shows each of the window's K prompts, float32 [K, k]. None: the same
-            as for the window's own latent at the same time.
+        shares: How much each of the window's K prompts applies to each extra latent, float32 [K, k]. If None, an extra
+            latent uses the values of the window's own latent at the same time.
     """
 
     latents: torch.Tensor
@@ -51,7 +55,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return, for each extra latent, the index of the window's own latent at the same time.
+        """Return an index for each extra latent: that of the window's own latent at the same time.
 
         For an extra latent before the window, the index is 0.
         """
@@ -67,18 +71,20 @@ Condition = Replace | Extra
 def window_tail(
     latents: torch.Tensor, overlap: int, strength: float = 0.5, noise: torch.Tensor | None = None
 ) -> Extra:
-    """Return the previous window's last latents as extra latents at the start of this window.
+    """Make a condition from the end of the previous window, so that this window continues it.
+
+    The last latents of the previous window become extra latents at the start of this window.
 
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
 
     Args:
-        latents: The previous window's latents, or at least the last ones, [C, n, h, w].
+        latents: The latents of the previous window, [C, n, h, w]. Its last `overlap` latents are enough.
         overlap: How many of the last latents to use.
         strength: From 0 to 1 (see `Extra`).
         noise: Noise [C, overlap, h, w]; needed if ``strength`` is below 1.
 
     Raises:
-        ValueError: ``latents`` has fewer latents than ``overlap``.
+        ValueError: ``overlap`` is below 1, or ``latents`` has fewer latents than ``overlap``.
     """
     if not 1 <= overlap <= latents.shape[1]:
         raise ValueError(f"overlap: must be from 1 to {latents.shape[1]} latents, got {overlap}")
@@ -86,11 +92,14 @@ def window_tail(
 
 
 def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:
-    """Raise ValueError unless every condition fits a window of latents of ``shape`` (C, n, h, w).
+    """Check that every condition fits a window whose latents have the shape ``shape`` (C, n, h, w).
 
-    A condition must have the window's C, h and w, and a strength from 0 to 1. It must lie inside the window, unless it
-    is a single extra latent before the window. Extra latents need noise if their strength is below 1. Two conditions
-    can't replace the same latent of the window.
+    Raises ValueError unless all this is true:
+
+    - Each condition has the same C, h and w as the window, and a strength from 0 to 1.
+    - Each condition lies inside the window. Only a single extra latent may lie before the window.
+    - Extra latents with a strength below 1 have noise.
+    - No two conditions replace the same latent of the window.
     """
     channels, count, height, width = shape
     taken: set[int] = set()

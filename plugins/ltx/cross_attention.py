@@ -40,10 +40,10 @@ class Seen:
 
 
 class ByLatent:
-    """The cross-attention of one transformer block, in which each video token attends only to its own prompts.
+    """The cross-attention of one transformer block, in which each video token attends only to the prompts it shows.
 
-    Latents in a cross-fade are computed twice; all others cost as much as with one prompt. Prompts have no padding, so
-    no mask is needed and every fast attention kernel applies.
+    Latents in a cross-fade show two prompts, and are computed twice. All other latents cost as much as with one prompt.
+    Prompts have no padding. So no mask is needed, and every fast attention kernel applies.
 
     Args:
         stock: The block's original attention, called once for each prompt.
@@ -85,8 +85,8 @@ class Words:
     """The text input of a forward pass: a batch with one or more rows.
 
     A row has one prompt for all latents, or several prompts for different latents. If every row has one prompt,
-    ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise a row's prompts follow each other without
-    padding, and the method ``shown_to`` makes each latent see its own prompts.
+    ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise the prompts of a row are joined without
+    padding. Call the forward pass inside ``shown_to``, so that each latent sees its own prompts.
 
     Attributes:
         embeds: The transformer's text input, [B, T, D].
@@ -122,8 +122,8 @@ class Words:
     def shown_to(self, transformer: Any) -> Iterator[None]:
         """Make each latent see its own prompts in the forward passes inside the ``with`` block.
 
-        It does so by changing the transformer's attention processors. This is safe, because only one forward pass of a
-        transformer runs at a time (renderer.turn.Turn).
+        Until the end of the block, the transformer's attention processors are replaced. This is safe, because only one
+        forward pass of a transformer runs at a time (renderer.turn.Turn).
         """
         if self._rows is None:
             yield

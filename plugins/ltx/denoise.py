@@ -37,8 +37,8 @@ class State:
     """The state of a window between two steps: all that is needed to save and resume its denoising.
 
     Attributes:
-        latents: Float32 [C, e + n, h, w], on the model's device: first e extra latents, which the model sees
-            besides the window, then the window's own n latents.
+        latents: Float32 [C, e + n, h, w], on the model's device. The first e latents are known latents that guide the
+            window without being part of it. The window's own n latents follow.
         step: The number of steps done.
         history: What the sampler remembers of earlier steps, by name; see farm.sampling.History.
     """
@@ -53,21 +53,22 @@ class Denoiser:
 
     Args:
         ltx: The model.
-        prompt: One prompt for the whole window, or several prompts with their shares in each of the n latents.
+        prompt: One prompt for the whole window; or several prompts, with how much each of the n latents shows each
+            prompt.
         noise: The window's noise, float32 [C, n, h, w]. Its shape is also the window's size.
         sigmas: The noise levels of the schedule, from high to low; the last one is 0.
         fps: Frames per second of the video. Each window's time begins at 0.
         negative: The negative prompt; needed if the guidance asks for it.
-        guidance: Strength of classifier-free guidance, or a guidance that was opened for ``sigmas``. A strength of 1 is
-            off; above 1, each forward pass has a batch of 2.
+        guidance: Strength of classifier-free guidance, or a Guidance made for ``sigmas``. A strength of 1 is off.
+            Above 1, each forward pass has a batch of 2.
         sampler: Moves the latents from one noise level to the next.
         fresh: Returns the fresh noise of a step, in the shape of ``State.latents``. Needed by samplers that add noise.
         conditions: Known latents that guide the denoising.
         base: Latents [C, n, h, w], needed if ``sigmas`` begin below 1. The window then begins as
             (1 - sigmas[0])·base + sigmas[0]·noise.
-        cond_noise_scale: How much noise to add to conditions at strength 1, which makes motion livelier. At each step,
+        cond_noise_scale: How much noise to add to conditions of strength 1, which makes motion livelier. At each step,
             cond_noise_scale·sigma²·cond_noise is added; 0 adds none.
-        cond_noise: Returns this noise for a step, in the shape of ``State.latents``.
+        cond_noise: Returns the noise of a step for ``cond_noise_scale``, in the shape of ``State.latents``.
 
     Raises:
         ValueError: An argument doesn't fit; the error names it.
@@ -143,16 +144,20 @@ class Denoiser:
         return len(self._times)
 
     def begin(self) -> State:
-        """Return the state before the first step: noise, or a mix of base and noise, with the conditions in it."""
+        """Return the state before the first step.
+
+        The window's latents are noise, or a mix of ``base`` and noise. The conditions (known latents that guide the
+        denoising) are already in the state.
+        """
         return State(self._initial(), 0)
 
     def resume(self, latents: torch.Tensor, step: int, history: History | None = None) -> State:
         """Return a saved state of this window, moved to the model's device.
 
         Args:
-            latents: As in `State`, but on any device.
+            latents: The state's latents, shaped as in `State`. They may be on any device.
             step: The number of steps that are done.
-            history: As in `State`; None: the sampler remembers nothing.
+            history: What the sampler remembers of earlier steps; None: nothing.
 
         Raises:
             ValueError: An argument doesn't fit; the error names it.
@@ -182,13 +187,15 @@ class Denoiser:
     def step(self, state: State, settle: Settle | None = None) -> State:
         """Return the state after one more step.
 
-        A token of strength s doesn't change until sigma has fallen to 1 - s. If sigma is still higher at the last step,
-        LTXConditionPipeline leaves the token noisy; here the last step denoises it.
+        Tokens of a condition (known latents) have the condition's strength s. They don't change until sigma has fallen
+        to 1 - s. If sigma is still higher at the last step, LTXConditionPipeline leaves these tokens noisy. Here the
+        last step denoises them.
 
         Args:
             state: The state before the step.
-            settle: For a window in lockstep. It is called with each clean estimate of the step, [C, n, h, w], and
-                returns the estimate on which the window and its neighbours agree. All windows call it equally often.
+            settle: Needed only for a window that is denoised in lockstep with its neighbours. It is called with each
+                clean estimate of the step, [C, n, h, w]. It returns the estimate on which the window and its
+                neighbours agree. All these windows call it equally often.
         """
         number, latents = state.step, self._shaken(state)
         tokens, times = latents.flatten(1).T[None], self._times[number].reshape(1, 1)
@@ -262,16 +269,24 @@ class Denoiser:
         return torch.cat([velocity[:, : self._extra_tokens], towards], dim=1)
 
     def grid(self, state: State) -> torch.Tensor:
-        """Return the window's own latents in this state, without the extra latents: [C, n, h, w]."""
+        """Return the window's own latents in this state, [C, n, h, w].
+
+        Known latents that only guide the window, without being part of it, are left out.
+        """
         return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :]
 
     def with_grid(self, state: State, grid: torch.Tensor) -> State:
-        """Return the state with ``grid`` [C, n, h, w] in place of the window's own latents. Extra latents stay."""
+        """Return the state with ``grid`` [C, n, h, w] in place of the window's own latents.
+
+        Known latents that only guide the window, without being part of it, stay as they are.
+        """
         extra = state.latents[:, : state.latents.shape[1] - self._noise.shape[1]]
         return State(torch.cat([extra, grid.to(extra)], dim=1), state.step, state.history)
 
     def result(self, state: State) -> torch.Tensor:
-        """Return the window's finished latents, float32 [C, n, h, w]. Latents of Extra conditions are left out.
+        """Return the window's finished latents, float32 [C, n, h, w].
+
+        Known latents that only guided the window, without being part of it, are left out.
 
         Raises ValueError if steps are left.
         """

@@ -57,8 +57,8 @@ def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
     Args:
         frames: Length of the clip: 8n + 1 frames.
         pixels: Pixels of one frame.
-        at_a_time: About how many pixels to encode at once. This limits the frames of a stretch, but every stretch has
-            enough frames for one latent.
+        at_a_time: About how many pixels to encode at once. A stretch has no more frames than that allows, except that
+            every stretch has enough frames for one latent.
 
     Raises:
         ValueError: ``frames`` is not 8n + 1.

@@ -30,10 +30,13 @@ _MOST_WORDS = 300
 
 
 def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
-    """Return the encoded files by artifact name.
+    """Encode a job's prompts, and its conditions: the images and clips given with the job.
 
     One file holds the embeddings of all prompts; the negative prompt comes last, if it is used. The other files hold
-    the latents of each condition (an image or clip given with the job), at each size that the job needs.
+    the latents of each condition, at each size that the job needs.
+
+    Returns:
+        A dict from artifact name to file.
     """
     lengths = [media.before + media.frames + media.after for media in task.job.conditions]
     total, done = 1 + sum(lengths), 1

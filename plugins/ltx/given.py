@@ -1,7 +1,8 @@
 """Replaces frames of the rendered video by given frames, that is, by the job's own images and clips.
 
-Latents can't do this exactly: a latent stands for eight frames, and a clip may end within them. This module also
-measures how much given frames differ from the rendered frames that they replace.
+The frames are replaced as pixels, because replacing latents would not be exact: a latent stands for eight frames, and a
+clip may end within these eight. This module also measures how much given frames differ from the rendered frames that
+they replace.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ MOST_NOTES = 10
 class RestoredSpan:
     """Given frames that replace rendered frames, with a fade on both sides.
 
-    The rendered frames just before and after the given frames are changed too, so that the picture doesn't jump. They
-    get a part of the difference between the nearest given frame and the rendered frame that it replaces.
+    The rendered frames just before and after the given frames are changed too, so that the picture doesn't jump. The
+    difference between the nearest given frame and the frame that it replaces is added to them, less and less with the
+    distance.
 
     Attributes:
         first: The number of the first rendered frame that is replaced.
         shown: The given frames, uint8 RGB [n, height, width, 3].
-        made: The first and the last rendered frame that are replaced, uint8 RGB [height, width, 3]. None if the fade
-            on that side is 0.
-        fade: The number of frames that are changed before the first and after the last given frame.
+        made: A pair: the first and the last rendered frame that are replaced, uint8 RGB [height, width, 3]. Instead of
+            a frame there is None if the fade on that side is 0.
+        fade: A pair: how many rendered frames are changed before the first given frame, and how many after the last.
     """
 
     first: int
@@ -76,7 +78,7 @@ class RestoredSpan:
         Args:
             frame: The rendered frame, uint8 RGB [height, width, 3].
             number: The frame's number in the video.
-            seen: The lines and columns that the delivered video shows. Only these are compared.
+            seen: A pair of slices: the rows and the columns that the delivered video shows. Only these are compared.
         """
         if not self.first <= number < self.first + len(self.shown):
             return None
@@ -91,8 +93,8 @@ class Difference:
         condition: Index of the image or clip in the job's list of conditions.
         begins: The video's frame at which the image or clip begins.
         frames: Length of the image or clip in frames.
-        frame: Number of the frame that differs most, in the delivered video.
-        db: PSNR in dB between this frame and the frame that was rendered in its place.
+        frame: Number, in the delivered video, of the given frame that differs most.
+        db: PSNR in dB between that given frame and the frame that was rendered in its place.
     """
 
     condition: int
@@ -116,12 +118,15 @@ class Difference:
 
 
 def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
-    """Return a report on the differences: a sentence, and an object for JSON.
-
-    The object holds all measured values, and a note on each of the worst differences (at most MOST_NOTES notes).
+    """Return a report on the differences, for people and for programs.
 
     Args:
         differences: At least one difference.
+
+    Returns:
+        A pair. The first value is a sentence. The second is an object for JSON, with all measured values in "given".
+        Its "notes" has a sentence for each of the worst differences (a PSNR below NOT_FOLLOWED), at most MOST_NOTES of
+        them. If there are more, one more sentence counts the rest. "notes" is missing if no difference is that large.
     """
     found = sorted(differences, key=lambda one: (one.db, one.frame))
     missed = [one for one in found if one.db < NOT_FOLLOWED]

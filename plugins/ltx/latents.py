@@ -1,6 +1,6 @@
 """Writes and reads the files of latents that tasks store for other tasks.
 
-Each is a safetensors file. Its metadata says which latent of the video's timeline is its first.
+Each file is in the safetensors format. The metadata says at which latent of the video's timeline the file begins.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def save_latents(
     Args:
         path: The file.
         latents: The latents, [C, n, h, w].
-        start: Index of the first latent on the video's timeline.
-        dtype: The dtype to store. The model's own dtype loses nothing: VAE and transformer round latents to it anyway.
+        start: Index of the first of these latents, on the video's timeline.
+        dtype: The dtype to store. The model's own dtype loses nothing, because the VAE and the transformer round
+            latents to that dtype anyway.
         space: The VAE's statistics, for `check_space`. Give them if another model is going to read the latents.
     """
     tensors = {"latents": latents.to(dtype).contiguous().cpu()}
@@ -46,14 +47,21 @@ def save_latents(
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Return the range of latents on the video's timeline that a file contains: (start, stop), with stop excluded."""
+    """Return which latents of the video's timeline a file contains.
+
+    Returns:
+        A pair of indices: first, of the first latent; second, of the latent after the last.
+    """
     with safe_open(path, "pt") as file:
         start = int(file.metadata()["start"])
         return start, start + file.get_slice("latents").get_shape()[1]
 
 
 def check_space(path: Path, space: Statistics) -> None:
-    """Raise OtherSpace if the file contains the statistics of a VAE, and they differ from ``space``."""
+    """Raise OtherSpace if a file's latents come from a VAE other than the one with the statistics `space`.
+
+    A file without statistics of a VAE is accepted.
+    """
     with safe_open(path, "pt") as file:
         if "mean" not in file.keys():  # noqa: SIM118 - no mapping
             return
@@ -70,8 +78,8 @@ def check_space(path: Path, space: Statistics) -> None:
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
     """Return latents of a file, float32 [C, n, h, w].
 
-    `start` and `stop` (excluded) select latents by their index on the video's timeline. Without them, the result has
-    all latents of the file. Raises ValueError if the file doesn't contain all of the selected latents.
+    `start` and `stop` (excluded) select latents by their index on the video's timeline. Without `start` and `stop`, the
+    result has all latents of the file. Raises ValueError if the file doesn't contain all of the selected latents.
     """
     with safe_open(path, "pt") as file:
         latents = file.get_tensor("latents").float()
@@ -97,10 +105,10 @@ def assemble(
     Args:
         pieces: The pieces, in the order of time. A piece that names two tasks is a cross-fade from the first task's
             latents to the second's.
-        fetch: Returns the file with the latents of a task, by task key.
-        start: First latent of the result.
-        stop: The latent after the last one of the result.
-        patches: Keys of tasks whose latents then replace assembled latents at the same indices.
+        fetch: `fetch(key)` returns the file that holds the latents of the task `key`.
+        start: Index of the result's first latent.
+        stop: Index after the result's last latent.
+        patches: Keys of tasks. Their latents then replace assembled latents at the same indices.
 
     Returns:
         float32 [C, stop - start, h, w].

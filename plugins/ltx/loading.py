@@ -98,9 +98,9 @@ class Ltx:
 
     @cached_property
     def space(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean and the standard deviation, each [C], with which the VAE normalises latents.
+        """The numbers with which the VAE normalises latents; they are read without loading the VAE.
 
-        They are read without loading the VAE.
+        A pair of tensors [C]: first, the mean of each channel; second, the standard deviation of each channel.
         """
         for file in sorted((self.folder / "vae").glob("*.safetensors")):
             with safe_open(file, "pt") as tensors:

@@ -87,8 +87,8 @@ def latent_noise(
     """Return standard normal noise for a range of latents of the video's timeline.
 
     The noise of each latent depends only on the seed, the stage, the step and the latent's index. So windows that
-    overlap get the same noise, and so does a retry. The Philox key is the seed. The counter is (0, latent, step,
-    stage).
+    overlap get the same noise, and so does a retry. The noise of a latent comes from a Philox stream. The stream's key
+    is the seed, and its counter begins at (0, latent, step, stage).
 
     Args:
         seed: Seed of the job.
@@ -122,7 +122,8 @@ def latent_noise(
 def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndarray:
     """Return ``count`` standard normal numbers, float64, from a Philox stream.
 
-    ``key`` (below 2**128) selects the stream, and ``counter`` (four words below 2**64) the place where it begins.
+    ``key`` selects the stream; it is below 2**128. ``counter`` is the place in the stream where the numbers begin: four
+    words, each below 2**64.
     Raises ValueError if the key or a word of the counter is out of range.
     """
     if not 0 <= key < 2**128:

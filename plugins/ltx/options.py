@@ -1,7 +1,9 @@
 """The options of the LTX models, and the noise schedules that they choose. Plain Python, no tensors.
 
-Names, numbers and order of work follow Lightricks' pipeline, so that settings that work there work here too. Source:
-LTX-Video, pipelines/pipeline_ltx_video.py and schedulers/rf.py.
+The names, the numbers and the order of the calculations are those of Lightricks' pipeline. So settings for that
+pipeline work here too.
+
+Source: LTX-Video, pipelines/pipeline_ltx_video.py and schedulers/rf.py.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ class LtxOptions(Options):
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:
-    """Return the noise levels of a job: a falling schedule that ends with 0.
+    """Return the noise levels of a job. They fall from step to step, and the last is 0.
 
     Args:
         options: The job's LtxOptions.
@@ -167,13 +169,20 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
 
 
 def notes(options: Options, given: frozenset[str]) -> list[str]:
-    """Return the job's remarks, and a sentence for each given option that isn't used; see farm.planning.ModelFacts."""
+    """Return what the user should know about a job's options, as sentences.
+
+    The sentences are the remarks of LtxOptions, and one sentence for each option in `given` that has no effect.
+    Args: see farm.planning.ModelFacts.notes.
+    """
     said = without_effect(options, given)
     return [*options.remarks, *said] if isinstance(options, LtxOptions) else said
 
 
 def without_effect(options: Options, given: frozenset[str]) -> list[str]:
-    """Return a sentence for each given option of a schedule that isn't used. Args: see farm.planning.ModelFacts.notes."""
+    """Return a sentence for each option in `given` that has no effect on the noise schedule that the job chooses.
+
+    Only options of noise schedules are checked. Args: see farm.planning.ModelFacts.notes.
+    """
     if not isinstance(options, LtxOptions):
         raise TypeError(f"options: must be LtxOptions, got {type(options).__name__}")
     if options.timesteps:

@@ -1,6 +1,8 @@
 """Perturbs some transformer blocks (turns off their self-attention), for Lightricks' spatio-temporal guidance (STG).
 
-STG guides the model's answer away from the answer of the model with these perturbed blocks.
+STG compares two predictions: the model's normal one, and one that the model makes with perturbed blocks. It moves the
+result away from the second.
+
 Source: LTX-Video, transformer3d.py and attention.py, `skip_layer_strategy`.
 """
 

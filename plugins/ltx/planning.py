@@ -1,8 +1,8 @@
 """What the planner knows about the LTX-Video models: their sizes, FLOPs and memory, and where their weights are.
 
-The numbers of the released models come from docs/ltx.md. Those of ltx-tiny were counted in the model itself.
-The cost of the latent upsampler is left out, because a plan doesn't know which nodes have one. It is small, and the
-measured speed of a device includes it. This module imports no torch.
+The numbers of the released models come from docs/ltx.md. The numbers of ltx-tiny were counted in the model.
+The cost of the latent upsampler is left out, because a plan doesn't know which nodes have an upsampler. The cost is
+small, and the measured speed of a device includes it. This module imports no torch.
 """
 
 # The upsampler costs 0.60 GFLOP for each latent token of the storyboard (FlopCounterMode), and each window enlarges
@@ -186,9 +186,10 @@ def farm_models() -> list[ModelFacts]:
 
 @hookimpl
 def farm_default_source(model: str, cache: Path) -> str | None:
-    """Return where this machine has a model's weights; None if it doesn't have them.
+    """Return the folder of a model's weights on this machine; None if the weights aren't there.
 
-    The weights of ltx-tiny are in the farm's own folder, those of other models in the hub's local cache.
+    The weights of ltx-tiny are in the farm's own folder. The weights of other models are in the local Hugging Face
+    cache.
     """
     if model == TINY:
         return str(TINY_FOLDER)
@@ -202,9 +203,9 @@ def farm_default_source(model: str, cache: Path) -> str | None:
 
 @hookimpl
 def farm_weights_hash(model: str, source: str, cache: Path) -> str | None:
-    """Return the hash of a model's weights; None if there are none, or if the model isn't one of this plugin's.
+    """Return the hash of a model's weights; None if the weights are missing or the model isn't an LTX model.
 
-    `source`: a diffusers folder, or the name of a hub repository in the local cache.
+    `source`: a diffusers folder, or the name of a Hugging Face repository in the local cache.
     """
     if model not in (TINY, STORYBOARD, *HUB):
         return None

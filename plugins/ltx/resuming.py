@@ -1,10 +1,10 @@
-"""Denoise a window so that it can stop between two steps and continue from there on another device.
+"""Denoise a window so that the task can stop between two steps and continue from there on another device.
 
-The saved state is a safetensors file. It holds "latents", float32 as in denoise.State; its metadata are the format,
-the step, and the fingerprint of the task (farm.rendering.TaskContext).
+The saved state is a safetensors file. The file holds the array "latents", float32 as in denoise.State. The file's
+metadata gives the format, the step, and the fingerprint of the task (farm.rendering.TaskContext).
 
-Windows in lockstep don't use such files. A window that is lost begins again from its first step. It can catch up with
-its neighbours, because they keep all arrays that they have given it.
+Windows in lockstep don't use such files. If such a window is lost, it begins again from its first step. It then catches
+up with its neighbours, because the neighbours keep all arrays that they have given to it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def save(state: State, fingerprint: str, path: Path) -> None:
 
 
 def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
-    """Return the state that was saved at `path`, so that denoising can continue from it.
+    """Return the state that was saved at `path`, so that a task can continue from it.
 
-    `fingerprint` and `denoiser` belong to the task that wants to continue.
+    `fingerprint` and `denoiser` are those of the task that is to continue.
 
     Raises:
         Unfit: the state has another format or fingerprint, or the file can't be read.
@@ -66,7 +66,7 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
 def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:
     """Do all remaining steps of a task; return the window's latents, float32 [C, n, h, w] on the CPU.
 
-    If the task has a saved state, it continues from there, and the result is the same.
+    If the task has a saved state, denoising continues from that state. The result is the same as without a stop.
     """
     fingerprint = task.fingerprint
     state = _begin(denoiser, task, fingerprint)

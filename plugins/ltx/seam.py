@@ -1,4 +1,7 @@
-"""Join two windows: measure how much they disagree in the latents that both have, and choose how to join them."""
+"""Join two windows of a video that have some latents in common.
+
+The two versions of these latents differ. This module measures how much, and chooses how to join the windows.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,10 @@ class Joined:
 
     Attributes:
         latents: the joined latents, [C, k, h, w].
-        cut: the index, 0 … k, of the first latent from the right window. None if a ramp blends all k latents.
+        cut: the index, 0 … k, of the first latent from the right window. None if all k latents are blended.
         disagreement: how much the windows disagree, one value for each of the k latents (see ``join``).
-        kept: how much of the latents' spread a ramp keeps, from 0 to 1, at the latent where it keeps least.
+        kept: the standard deviation after blending divided by that before blending: the lowest value of all k latents,
+            from 0 to 1.
     """
 
     latents: torch.Tensor
@@ -40,10 +44,10 @@ class Joined:
 
     @property
     def across(self) -> float:
-        """The disagreement at the join.
+        """How much the windows disagree at the join.
 
-        For a ramp, this is the highest value of all latents. For a hand-over, it is the mean of the latents on both
-        sides of the cut.
+        If the windows are blended, this is the highest disagreement of all latents. If they are joined by a cut, it is
+        the mean disagreement of the latents beside the cut.
         """
         return max(self.disagreement) if self.cut is None else _across(self.disagreement)[self.cut]
 
@@ -56,12 +60,13 @@ class Joined:
 def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
     """Join the latents that two windows have in common, by a ramp or by a hand-over.
 
-    A ramp blends the windows. A hand-over is a cut: the latents before it come from the left window, the others from
-    the right one. The result is a ramp if a ramp keeps enough of the latents' spread. Otherwise it is a hand-over at
-    the place where the windows disagree least.
+    A ramp blends the two windows. A hand-over is a cut: the latents before the cut come from the left window, the
+    latents after it from the right window. Blending makes the latents' spread (standard deviation) smaller, which costs
+    sharpness. The windows are joined by a ramp if a ramp keeps enough of the spread. Otherwise they are joined by a
+    hand-over where they disagree least.
 
-    The disagreement of a latent frame is the rms of left - right, divided by the pooled spread of both. It is 0 for
-    equal frames and 1.4 for unrelated ones.
+    The disagreement of a latent is the rms of left - right, divided by the pooled spread of both. The disagreement is 0
+    for equal latents and 1.4 for unrelated latents.
 
     Args:
         left: the left window's version of these latents, [C, k, h, w].
@@ -82,10 +87,10 @@ def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
 
 
 def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.Tensor:
-    """Return the latents from which a seam is rendered again: two windows, with a linear transition between them.
+    """Return the latents with which a new render of a seam begins: two windows and a linear transition between them.
 
-    The transition replaces the latents that both windows have. There the windows contradict each other, and the
-    contradiction would show even after noise is added.
+    The transition replaces the latents that both windows have. In these latents the windows contradict each other. The
+    contradiction would show in the new render, even after noise is added.
 
     Args:
         before: the last latents that only the left window has, [C, n, h, w].
@@ -102,11 +107,11 @@ def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.T
 
 
 def levelled(latents: torch.Tensor) -> torch.Tensor:
-    """Make each channel's mean change evenly from the second latent of a patch [C, n, h, w] to its last.
+    """Return a patch in which the colour changes evenly: the latents around a failed seam, [C, n, h, w].
 
-    The patch is the part around a failed seam that is rendered again. The windows on the two sides of a failed seam
-    often differ in colour, and a sudden change of colour in the middle of the patch would be visible. The first latent
-    gets the second latent's mean: it is run-up, which is rendered but not used.
+    The windows on the two sides of a failed seam often differ in colour. A sudden change of colour within the patch
+    would be visible. Therefore each channel's mean changes evenly from the second latent to the last. The first latent,
+    which is rendered but not used, gets the mean of the second latent.
     """
     # A model that knows no such change makes the patch one colour, which gives two sudden changes instead of one.
     means = latents.mean((2, 3), keepdim=True)
@@ -115,12 +120,17 @@ def levelled(latents: torch.Tensor) -> torch.Tensor:
 
 
 def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
-    """Return the report on a seam, as a sentence and as JSON.
+    """Return the report on a seam, for people and for programs.
+
+    Latents are numbered from the start of the video.
 
     Args:
         joined: the result of ``join`` at this seam.
-        start: the first global latent that both windows have.
-        healed: the range [first, last) of global latents that were rendered again, or None.
+        start: the number of the first latent that both windows have.
+        healed: the range [first, last) of the latents that were rendered again. None if none were.
+
+    Returns:
+        A pair: first, a text for people; second, the same facts as JSON.
     """
     stop = start + len(joined.disagreement)
     at = None if joined.cut is None else start + joined.cut
@@ -145,9 +155,10 @@ def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[
 
 
 def spread_kept(weight: float, correlation: float) -> float:
-    """Return the spread of the blend ``weight``·a + (1 - ``weight``)·b, divided by the spread of a.
+    """Return how much of the spread (standard deviation) a blend of two latents a and b keeps, as a factor.
 
-    a and b are assumed to have the same spread; ``correlation`` is their correlation.
+    The blend is ``weight``·a + (1 - ``weight``)·b. a and b are assumed to have the same spread. ``correlation`` is the
+    correlation of a and b.
     """
     rest = 1.0 - weight
     return max(0.0, weight**2 + rest**2 + 2.0 * correlation * weight * rest) ** 0.5

@@ -17,12 +17,12 @@ Text = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class TimedText:
-    """Several prompts for one window of n latents: each latent shows the prompts of its own frames.
+    """The prompts of one window, and how much of each prompt each latent shows. The window has n latents.
 
     Attributes:
         texts: the K prompts.
-        shares: float32 [K, n], how much of each latent shows each prompt. Each share is from 0 to 1, and the shares
-            of one latent add up to 1.
+        shares: float32 [K, n], how much of each prompt each latent shows, from 0 to 1. The numbers of one latent add up
+            to 1.
 
     Raises:
         ValueError: the shares have another shape, lie outside 0 to 1, or don't add up to 1.
@@ -42,7 +42,10 @@ class TimedText:
             )
 
     def shown(self) -> TimedText | Text:
-        """Return only the prompts that some latent shows. If that is a single prompt, return its ``Text``."""
+        """Return the window's prompts without those that no latent shows.
+
+        If only one prompt is left, return the ``Text`` of that prompt instead of a TimedText.
+        """
         seen = (self.shares > 0).any(1).nonzero()[:, 0]
         if len(seen) == 1:
             return self.texts[int(seen)]
@@ -50,11 +53,12 @@ class TimedText:
 
 
 def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
-    """Return how much of each latent shows each prompt: float32 [prompts, n].
+    """Return how much of each prompt each latent shows: float32 [prompts, n], from 0 to 1.
 
     Args:
-        runs: spans of latents in order of time, without gaps; n latents in total. Each span is (start, stop, shares).
-            Each share is a pair: a prompt's index, and how much of these latents shows that prompt.
+        runs: ranges of latents, in order of time and without gaps; n latents in total. Each range is (start, stop,
+            shares): its first latent, the latent after its last, and what all its latents show. ``shares`` are pairs:
+            the index of a prompt, and how much of this prompt each latent shows.
         prompts: the number of prompts.
 
     Raises:
@@ -71,7 +75,7 @@ def mix(parts: Sequence[tuple[Text, float]]) -> Text:
     """Mix several prompts into one.
 
     The embedding is the weighted sum of the prompts' embeddings. The mask is true where any prompt's mask is true.
-    Only older plans need this: they have one mixed prompt for a whole window.
+    Only plans from older versions of the farm need this, because they have one mixed prompt for a whole window.
 
     Args:
         parts: each prompt with its weight.
@@ -89,11 +93,16 @@ def mix(parts: Sequence[tuple[Text, float]]) -> Text:
 
 @torch.no_grad()
 def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the T5 embeddings [B, L, D] of B prompts, in the model's dtype, and their mask [B, L].
+    """Encode B prompts with T5. Each prompt is cut or padded to L = ltx.max_tokens tokens.
 
-    L is ltx.max_tokens; a longer prompt is cut at L tokens. The mask is bool: true on tokens, false on padding.
     Source: diffusers, pipeline_ltx_condition.py, _get_t5_prompt_embeds.
-    Raises ValueError if there are no prompts.
+
+    Returns:
+        A pair. First, the embeddings [B, L, D] in the model's dtype. Second, the mask, bool [B, L]: true on tokens,
+        false on padding.
+
+    Raises:
+        ValueError: there are no prompts.
     """
     if isinstance(prompts, str) or not prompts:
         raise ValueError("prompts: must be a list of at least one prompt")
@@ -111,7 +120,11 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
 
 
 def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
-    """Return the length in tokens of each prompt that is too long for the model, by the prompt's index."""
+    """Find the prompts that are too long for the model.
+
+    Returns:
+        A mapping from the index of each such prompt to its length in tokens. Empty if no prompt is too long.
+    """
     lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}
 
@@ -119,8 +132,9 @@ def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
 def unknown(ltx: Ltx, prompt: str) -> str:
     """Return the parts of a prompt for which the text encoder has no tokens, with spaces between them.
 
-    The encoder reads each of these parts as the same unknown token, whatever it says. T5 has tokens for English and a
-    few other European languages, and none for Chinese. What ``encode_prompt`` cuts off isn't looked at.
+    The encoder reads all of these parts as the same unknown token, so it can't tell them apart. T5 has tokens for
+    English and a few other European languages, and none for Chinese. The part that ``encode_prompt`` cuts off is not
+    examined.
     """
     read = ltx.tokenizer(
         prompt, return_offsets_mapping=True, truncation=True, max_length=ltx.max_tokens, verbose=False
@@ -132,9 +146,9 @@ def unknown(ltx: Ltx, prompt: str) -> str:
 
 
 def unread(ltx: Ltx, prompt: str) -> str:
-    """Return the part that the model leaves unread at the end of a prompt; "" if it reads the whole prompt.
+    """Return the end of a prompt, which the model doesn't read because the prompt is too long.
 
-    The returned text begins with a whole word.
+    The returned text begins with a whole word. It is "" if the model reads the whole prompt.
     """
     places = ltx.tokenizer(prompt, return_offsets_mapping=True, verbose=False).offset_mapping
     if len(places) <= ltx.max_tokens:

@@ -1,6 +1,6 @@
-"""Doubles the height and width of latents with the latent upsampler that some video models have in their folder.
+"""Doubles the height and width of latents with a latent upsampler: a network that some video models come with.
 
-To reach a size that isn't exactly the double, plugins.ltx.blend interpolates the doubled latents afterwards.
+If the wanted size isn't exactly the double, plugins.ltx.blend interpolates the doubled latents afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ LEAST = 1.5
 
 
 def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
-    """Return whether the latent upsampler should double latents before they are interpolated to the wanted size.
+    """Return whether latents should be doubled by the latent upsampler before they are interpolated to the wanted size.
+
+    They should if the wanted size is at least LEAST times the present size, both in height and in width.
 
     Args:
         latents: The latents, [C, n, h, w].
@@ -28,12 +30,15 @@ def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
 
 @torch.no_grad()
 def double(ltx: Ltx, latents: torch.Tensor) -> torch.Tensor:
-    """Double normalised latents [C, n, h, w] in height and width: float32 [C, n, 2h, 2w] on the CPU.
+    """Double the height and width of normalised latents [C, n, h, w].
 
-    The latent upsampler works on raw latents, so the latents are denormalised first. The upsampler changes the mean
-    and spread of each channel, which would change colours and contrast. So each channel gets the mean and spread of
-    the small latents back (AdaIN with factor 1).
+    The latent upsampler works on raw latents, so the function denormalises the latents first. The upsampler changes
+    the mean and spread of each channel, which would change colours and contrast. So the function then gives each
+    channel its mean and spread from before the doubling (AdaIN with factor 1).
     Source: diffusers, pipeline_ltx_latent_upsample.py, with ``adain_factor=1``.
+
+    Returns:
+        The doubled latents, normalised: float32 [C, n, 2h, 2w] on the CPU.
 
     Raises:
         OSError: the video model has no upsampler.

@@ -45,7 +45,10 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
 
 
 def pixels_of(frames: np.ndarray) -> torch.Tensor:
-    """Return RGB frames [F, H, W, 3], uint8 or float32 from -1 to 1, as float32 [1, 3, F, H, W] from -1 to 1."""
+    """Convert RGB frames [F, H, W, 3] to a tensor, float32 [1, 3, F, H, W] from -1 to 1.
+
+    The frames are uint8, or float32 from -1 to 1.
+    """
     pixels = torch.from_numpy(frames.astype(np.float32, copy=False)).permute(3, 0, 1, 2)[None]
     return pixels / 255.0 * 2.0 - 1.0 if frames.dtype == np.uint8 else pixels
 
@@ -53,8 +56,8 @@ def pixels_of(frames: np.ndarray) -> torch.Tensor:
 def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> None:
     """Raise ValueError unless ``frames`` are RGB [F, H, W, 3], uint8 or float32, with F = 8n + ``alone``.
 
-    H and W must be multiples of 32. ``alone`` is 1 if the first frame has a latent of its own, as at the start of a
-    clip; otherwise 0.
+    H and W must be multiples of 32. ``alone`` is 1 at the start of a clip, where the first frame has a latent of its
+    own; otherwise 0.
     """
     ratio = vae.spatial_compression_ratio
     if frames.dtype not in (np.uint8, np.float32) or frames.ndim != 4 or frames.shape[3] != 3:
@@ -79,7 +82,7 @@ def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tenso
 def decode(ltx: Ltx, latents: torch.Tensor, noise: torch.Tensor | None = None) -> np.ndarray:
     """Decode normalised latents [C, n, h, w] to uint8 RGB frames [8(n - 1) + 1, 32h, 32w, 3].
 
-    ``decode_chunks`` does the same with less memory.
+    ``decode_chunks`` yields the same frames, a few at a time, and needs less memory.
     """
     return np.concatenate(list(decode_chunks(ltx, latents, noise)))
 
@@ -102,13 +105,13 @@ def decode_chunks(
     Args:
         latents: normalised latents [C, n, h, w].
         noise: standard normal noise [C, n, h, w], for VAEs that decode at a timestep (0.9.1 and later). Such a VAE
-            decodes (1 - ``noise_scale``)·latents + ``noise_scale``·noise, mixed while the latents are normalised, as in
-            Lightricks' pipeline_ltx_video.py; diffusers mixes noise into the VAE's own latents. The noise of a latent
-            should depend only on the latent's place in the video.
+            decodes (1 - ``noise_scale``)·latents + ``noise_scale``·noise. The noise is mixed into the normalised
+            latents, as in Lightricks' pipeline_ltx_video.py. Diffusers undoes the normalisation before it mixes.
+            The noise of a latent should depend only on the latent's place in the video.
         first: the first frame to decode.
         last: the frame after the last frame to decode. None: all frames from ``first`` on.
-        decode_timestep: the timestep at which such a VAE decodes, 0 … 1.
-        noise_scale: how much noise is mixed into the latents of such a VAE, 0 … 1.
+        decode_timestep: the timestep at which VAEs of 0.9.1 and later decode, 0 … 1.
+        noise_scale: how much noise is mixed into the latents for these VAEs, 0 … 1.
 
     Yields:
         Frames in order, uint8 RGB [f, 32h, 32w, 3]. f is as large as the memory bound allows.

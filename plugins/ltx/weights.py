@@ -23,7 +23,7 @@ def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
     """Return the local diffusers folder of a model.
 
     Args:
-        source: a folder, or an id on the Hugging Face hub, which is looked up in the hub's cache on this machine.
+        source: a folder, or a Hugging Face id. The id is looked up in the Hugging Face cache on this machine.
         local_files_only: if False, files that the cache lacks are downloaded.
 
     Raises:
@@ -53,8 +53,9 @@ def has_upsampler(folder: str | Path) -> bool:
 def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
     """Return a hash, ``"sha256:…"``, of the names and contents of a model's files.
 
-    The hash covers model_index.json, and the configs, tokenizer files and safetensors of each component that it names.
-    A latent upsampler counts as a component. Other files, and the place of the folder, don't change the hash.
+    The hash covers model_index.json, and the configs, tokenizer files and safetensors of each component named in
+    model_index.json. A latent upsampler counts as a component even if it isn't named there. Other files don't change
+    the hash. Neither does the place of the folder.
 
     Args:
         folder: the model's diffusers folder.

@@ -21,7 +21,7 @@ def farm_open_output(output: str) -> RenderingOutput | None:
 
 
 class Mp4:
-    """The output format H.264 in MP4: closed-GOP segments that can be joined without re-encoding."""
+    """The output format H.264 in MP4. Its segments have closed GOPs, so that they can be joined without re-encoding."""
 
     def write_segment(
         self,

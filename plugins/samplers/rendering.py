@@ -19,7 +19,7 @@ _PLAIN: dict[str, Sampler] = {
 
 @hookimpl
 def farm_open_sampler(sampler: str, options: OpenOptions) -> Sampler | None:
-    """Open one of the farm's samplers; None for a sampler of another plugin."""
+    """Return one of the farm's samplers, ready for use; None if `sampler` belongs to another plugin."""
     if sampler == "euler_ancestral":
         ancestral = AncestralOptions.model_validate(options)
         return partial(steps.euler_ancestral, eta=ancestral.eta, s_noise=ancestral.s_noise)

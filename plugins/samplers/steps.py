@@ -1,7 +1,7 @@
 """One step of each sampler on a rectified flow, x = (1 - σ)·x0 + σ·noise, whose velocity is noise - x0.
 
-Each token has its own noise level, because the latents that a window takes from a neighbour or from the user's media
-have less noise than the rest. All arithmetic is float32, and the same on every device up to rounding.
+Each token has its own noise level. Latents that a window takes from a neighbour or from the user's media have less
+noise than the window's other latents. All arithmetic is float32, and the same on every device up to rounding.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def heun(move: Move) -> tuple[Tensor, History]:
 def stochastic(move: Move) -> tuple[Tensor, History]:
     """Take the clean estimate, and mix fresh noise into it up to the target level.
 
-    Use it with distilled models only. At high noise, a base model's clean estimate is an average of possible videos, so
-    that each step loses variance.
+    Use this sampler with distilled models only. At high noise, a base model's clean estimate is an average of possible
+    videos. With such a model each step would lose variance.
 
     Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
     """

@@ -11,16 +11,19 @@ from plugins.strategies.sink import sink_of
 class Autoregressive:
     """Two chains of windows, in which each window continues its neighbour.
 
-    Both chains begin at the same window. One chain grows forwards in time, the other backwards. The first window
-    contains the start of the longest image or clip that the user gave. If the user gave none, it is the first window of
-    the video, and there is only the forward chain.
+    Both chains begin at the same window. One chain grows forwards in time, the other backwards. The window at which
+    both begin contains the start of the longest image or clip that the user gave. If the user gave none, there is only
+    the forward chain, from the first window of the video.
     """
 
     name = "autoregressive"
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return the first window of both chains, then the rest of the forward chain, then the backward chain."""
+        """Return the job's windows.
+
+        First comes the window at which both chains begin, then the forward chain, then the backward chain.
+        """
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:

@@ -1,6 +1,7 @@
 """The codenoise strategy: a storyboard (a low-resolution draft of the whole video), then all windows in lockstep.
 
-At every step, neighbouring windows agree on the latents that they share.
+In lockstep, all windows take each denoising step together. After each step, neighbouring windows average the latents in
+which they overlap.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ GROUP = "window"
 
 
 class Codenoise:
-    """Lays out a storyboard as `hierarchical` does, and windows that refine it in lockstep.
+    """A strategy: the storyboard of the strategy `hierarchical`, then windows that refine it in lockstep.
 
-    The storyboard is needed because lockstep makes only neighbouring windows agree (docs/ltx.md, Windows).
+    In lockstep, all windows take each denoising step together. This makes only neighbouring windows agree, so a
+    storyboard is needed for the whole video (docs/ltx.md, Windows).
     """
 
     name = "codenoise"
@@ -25,7 +27,10 @@ class Codenoise:
     )
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return the windows of `hierarchical`; those at full size form one lockstep group."""
+        """Return the same windows as the strategy `hierarchical`.
+
+        The full-size windows form one lockstep group: they take each denoising step together.
+        """
         return tuple(
             replace(window, group=GROUP) if window.kind is TaskKind.WINDOW else window
             for window in Hierarchical().lay_out(timeline)

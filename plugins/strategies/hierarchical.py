@@ -25,7 +25,10 @@ three more, each longer storyboard has one more window to wait for, and a 2B job
 
 
 class Hierarchical:
-    """A storyboard at about a third of the video's size fixes layout and motion; windows refine it in parallel."""
+    """A strategy: a storyboard is drawn first, then windows refine it in parallel.
+
+    The storyboard is a draft of the whole video at about a third of its size. It sets the layout and the motion.
+    """
 
     name = "hierarchical"
     summary = "a low-resolution storyboard of the whole shot, then all windows in parallel"
@@ -33,8 +36,8 @@ class Hierarchical:
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Return a chain of storyboard windows, then the full-size windows that refine the storyboard.
 
-        The chain is a single window if the model can draw the whole timeline at once. A job that restyles a video has
-        no storyboard.
+        In a chain, each window continues a finished neighbour. The chain is a single window if the model can draw the
+        whole timeline at once. A job that restyles an existing video has no storyboard.
         """
         over = timeline.source_sigma
         story = self._storyboard(timeline) if over is None else ()

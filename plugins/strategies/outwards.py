@@ -9,10 +9,11 @@ from farm.timeline import Cut
 
 
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
-    """Return the index in `cuts` of the window that is drawn first.
+    """Return the index in `cuts` of the window that a strategy draws first.
 
-    If the user gave images or clips (at strength 1), the window is the last one that contains the start of the
-    longest image or clip. Otherwise, the window is the first of the video.
+    The rule looks only at images and clips that the user gave at strength 1. If there are any, the first window to draw
+    must contain the start of the longest one. If several windows contain it, the last of them is chosen. If there are
+    no such images or clips, the window at the start of the video is chosen.
 
     Args:
         timeline: the job's timeline.

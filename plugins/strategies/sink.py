@@ -1,6 +1,6 @@
-"""Choose the sink: a frame that the model sees with a window, so that the window looks like the rest of the video.
+"""Choose the sink of a window: a frame that the model sees together with the window.
 
-The rule is the same for every strategy.
+The sink makes the window look like the rest of the video. All strategies choose sinks in the same way.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ LTXI2VLongMultiPromptPipeline."""
 
 
 def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None = None) -> Sink | None:
-    """Return the sink of a window, or None if the window has none.
+    """Return the sink of a window: a frame that the model sees together with the window.
 
-    If the user gave images or clips (at strength 1), the sink is the first frame of the image or clip nearest to the
-    window. A window that contains an image or clip needs no sink. If the user gave none, the sink is the first latent
-    of the window `chain`.
+    If the user gave images or clips at strength 1, the sink is the first frame of the image or clip nearest to the
+    window. If the user gave none, the sink is the first latent of the window `chain`. The window at the start of the
+    timeline has no such sink.
 
     Args:
         timeline: the job's timeline.
         model: the model that denoises the window.
-        cut: the window's span of latents.
-        chain: the key of the window at the start of the timeline. None: without given images or clips, no window has
-            a sink.
+        cut: the latents that the window covers.
+        chain: the key of the window at the start of the timeline. None: a window has a sink only if the user gave
+            images or clips.
+
+    Returns:
+        The sink. None if the window needs no sink, because the window contains a given image or clip. Also None if the
+        model doesn't use sinks, or if neither of the two rules gives a sink.
     """
     # The sink is always a latent that stands for a single frame, the first. Any other latent stands for eight frames,
     # and a clip doesn't begin with such a latent.

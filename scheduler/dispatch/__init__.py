@@ -1,1 +1,1 @@
-"""The dispatch loop, and the backend through which it reaches renderers."""
+"""The loop that gives tasks to devices, and the code through which this loop reaches renderers."""

@@ -1,7 +1,7 @@
-"""A regular audit that finds attempts that are recorded as running although no renderer works on them.
+"""A regular audit that finds running attempts on which no renderer works.
 
-Usually an expired lease or an agent's report ends such an attempt before the audit finds it. So each attempt that the
-audit finds points to a bug in the farm.
+Usually an expired lease or an agent's report ends such an attempt before the audit runs. So each attempt that the audit
+finds points to a bug in the farm.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Find attempts that are recorded as running although no renderer works on them.
+    """Find attempts that the store calls running, although no renderer works on them.
 
-    Times are in seconds of the daemon's CLOCK_BOOTTIME. If a node isn't connected, an attempt of the node counts as
-    running until its lease runs out.
+    Times are in seconds of the daemon's CLOCK_BOOTTIME. A node that isn't connected can't name its attempts. So an
+    attempt of such a node is not found until the attempt's lease runs out.
 
     Args:
         live: All attempts that have not ended.
-        held: The attempts that each connected node named in its last heartbeat, by node id.
-        since: The first value that the previous call returned.
+        held: A dict from each connected node's id to the attempts that the node named in its last heartbeat.
+        since: The first of the two values that the previous call returned.
         patience: The seconds that an attempt may lack a renderer before it is reported.
 
     Returns:
-        A dict from each found attempt's id to the time when an audit first found it, and a list of the attempts that
-        have lacked a renderer for at least `patience` seconds.
+        A pair: first, a dict from the id of each found attempt to the time when an audit first found the attempt;
+        second, a list of those found attempts that have lacked a renderer for at least `patience` seconds.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

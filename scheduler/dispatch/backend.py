@@ -1,4 +1,7 @@
-"""The interface between the dispatch loop and a backend that starts renderers: Ray, or another where Ray can't run."""
+"""The interface through which the dispatch loop uses a backend. A backend starts renderers.
+
+The usual backend is Ray. Where Ray can't run, another backend takes its place.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class RendererRef:
-    """The device and node of a renderer. `ray_node_id` is the id of the raylet on that node."""
+    """Identifies a renderer by its node and device. `ray_node_id` is the id of the raylet on the node."""
 
     node_id: str
     ray_node_id: str
@@ -18,16 +21,19 @@ class RendererRef:
 
     @property
     def name(self) -> str:
-        """The name of the renderer's actor. Renderers find each other by this name too.
+        """The name of the renderer's Ray actor. Renderers find each other by these names.
 
-        The name contains the raylet's id, which changes with each start of the raylet. So an old raylet's actor never
-        has the name that a new actor needs.
+        The name contains the raylet's id, which is new after each start of the raylet. So a new actor never needs a
+        name that an actor of an earlier raylet still has.
         """
         return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
 
 
 class BackendSays(Enum):
-    """What a backend can report about an attempt. The report is only a hint: leases and agents decide."""
+    """What a backend can report about an attempt.
+
+    A report is only a hint. What became of the attempt is decided by the attempt's lease and the node's agent.
+    """
 
     DIED = "died"  #: the renderer is dead
     UNKNOWN = "unknown"  #: the call may run or not
@@ -46,7 +52,7 @@ class BackendEvent:
 
 
 class BackendDown(Exception):
-    """The backend can't be reached, so nobody knows whether it has done what the call asked."""
+    """The backend can't be reached, so it is unknown whether the call had an effect."""
 
 
 class Backend(Protocol):

@@ -47,20 +47,20 @@ def next_step(
     connected: bool,
     now: float,
 ) -> DrainStep:
-    """Decide the next step for a node. Times are in CLOCK_BOOTTIME seconds.
+    """Decide the next step for a node that may be drained. Times are in CLOCK_BOOTTIME seconds.
 
-    A node without attempts may leave. Once the drain is due, attempts that no renderer has begun are given back: they
-    end, so that other devices take their tasks. The node is told to stop its other attempts.
-
-    The node reports when such an attempt has ended. If it doesn't within the attempt's grace plus STOP_TIMEOUT_SECONDS,
-    the attempt is given back too. Until then, no other device renders the attempt's task.
+    A drained node without attempts may leave. Once the drain is due:
+    - An attempt that no renderer has begun is given back: it ends, so that another device takes its task.
+    - The node is told to stop each other attempt, and reports when the attempt has ended.
+    - If no report comes within the attempt's grace plus STOP_TIMEOUT_SECONDS, the attempt is given back too. Until
+      then, no other device renders the attempt's task.
 
     Args:
         drain: the node's drain; None if the node isn't drained.
         live: the node's attempts that have not ended.
-        told: by attempt id, the time at which the daemon told the node to stop the attempt.
-        connected: whether the node's agent is connected. If not, it can't be told to stop attempts, and their leases
-            run out.
+        told: a dict from an attempt's id to the time at which the daemon told the node to stop this attempt.
+        connected: whether the node's agent is connected. If not, the node isn't told to stop anything, and the
+            attempts end when their leases run out.
         now: the time.
     """
     if drain is None:

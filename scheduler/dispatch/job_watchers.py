@@ -8,14 +8,17 @@ from collections import defaultdict
 
 
 class JobWatchers:
-    """Counts the changes of each job, and wakes callers that wait for a change. Used from the daemon's event loop."""
+    """Counts the changes of each job, and wakes callers that wait for a change.
+
+    Use it only from the daemon's event loop.
+    """
 
     def __init__(self) -> None:
         self._count: dict[str, int] = defaultdict(int)
         self._changed = asyncio.Condition()
 
     def seen(self, job_id: str) -> int:
-        """Return the job's counter. Call this before you read the job, so that no change is missed in between."""
+        """Return the number of changes counted so far. Call this before you read the job, to miss no later change."""
         return self._count[job_id]
 
     async def notify(self, *job_ids: str) -> None:

@@ -85,10 +85,10 @@ class Dispatcher:
         self._woken.set()
 
     async def run(self) -> None:
-        """Dispatch until Deposed is raised.
+        """Dispatch until Deposed is raised, because another daemon leads the farm now.
 
-        A restarted daemon gives every agent time to connect before it expires any lease. A daemon that has lost its
-        database for a time does the same, because no lease could be renewed meanwhile.
+        After a start, the daemon extends all leases, so that every agent has time to connect. After a time without the
+        database, it does the same, because no lease could be renewed meanwhile.
         """
         hearing_since: float | None = None
         listening = asyncio.create_task(self._listen())

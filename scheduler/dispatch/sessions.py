@@ -1,6 +1,7 @@
 """The node agents that are connected at this moment, and how the daemon talks to them.
 
-This module only caches what agents have sent; everything that must survive a restart is in the store.
+This module only caches what agents have sent, and a restart of the daemon clears the cache. Everything that must
+survive a restart is in the store.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Session:
-    """One agent's connection (its stream). Times are in CLOCK_BOOTTIME seconds.
+    """One node agent's connection to the daemon (a gRPC stream), and what the daemon knows about the agent.
+
+    Times are in CLOCK_BOOTTIME seconds.
 
     - `name`: the node's name, for logs.
-    - `outbox`: messages to the agent. None ends the stream.
-    - `refusal`: why the daemon refuses the agent, or "". A refused agent doesn't connect again by itself.
+    - `outbox`: messages to the agent. The entry None ends the stream.
+    - `refusal`: why the daemon refuses the agent; "" if it doesn't. A refused agent doesn't connect again by itself.
     - `leave`: True once the daemon has told the node to end its renderers and its raylet.
     - `leaving`: True once the agent has said that it is about to end.
     - `questions`: requests for logs that the node hasn't answered yet, by the request's number.
@@ -37,7 +40,7 @@ class Session:
     - `loading`: the model that the node is loading for an attempt, by attempt id.
     - `trouble`: why a device has no renderer, by device.
     - `ray_trouble`: why the node has no raylet; "" if nothing has gone wrong.
-    - `model_troubles`: why the node doesn't offer a model, by model; the key "" stands for all models.
+    - `model_troubles`: why the node can't run a model, by model. The key "" stands for all models.
     """
 
     node_id: str
@@ -60,17 +63,17 @@ class Session:
     loading: dict[str, str] = field(default_factory=dict)
 
     def forget_except(self, attempt_ids: set[str]) -> None:
-        """Forget all attempts except `attempt_ids`, the only ones on which the node still works."""
+        """Forget all attempts except `attempt_ids`. The node no longer works on the forgotten attempts."""
         for remembered in (self.job_of, self.progress_at):
             for attempt_id in remembered.keys() - attempt_ids:
                 del remembered[attempt_id]
 
 
 class Sessions:
-    """All connected agents, by node id. For use in the daemon's event loop.
+    """All node agents that are connected now. Use this only in the daemon's event loop.
 
-    `upgrades` says how to upgrade a node's software, by node id; "" if no upgrade is needed. It has an entry for each
-    node that has connected since the daemon started.
+    `upgrades` says, by node id, how to upgrade the node's software. A text of "" means that no upgrade is needed. Each
+    node that has connected since the daemon started has an entry.
     """
 
     def __init__(self) -> None:
@@ -106,7 +109,10 @@ class Sessions:
             session.outbox.put_nowait(None)
 
     def close_all(self) -> None:
-        """End all streams, because the daemon ends or has new settings for the agents. The agents connect again."""
+        """End all streams. The agents then connect again.
+
+        The daemon does this when it ends, or when it has new settings for the agents.
+        """
         for session in self._by_node.values():
             session.outbox.put_nowait(None)
 
@@ -125,7 +131,10 @@ class Sessions:
         return self._by_node.get(node_id)
 
     def heard_at(self, node_id: str) -> float:
-        """Return when the node last sent something (CLOCK_BOOTTIME seconds); 0 if never since the daemon started."""
+        """Return when the node last sent something, in CLOCK_BOOTTIME seconds.
+
+        Returns 0 if the node has sent nothing since the daemon started.
+        """
         session = self._by_node.get(node_id)
         return session.heard_at if session else self._heard_at.get(node_id, 0.0)
 
@@ -147,25 +156,37 @@ class Sessions:
         return session.trouble.get(device, "") or session.ray_trouble
 
     def model_troubles(self, node_id: str) -> Mapping[str, str]:
-        """Return why the node doesn't offer models that it should offer, by model; the key "" stands for all models.
+        """Return why the node can't run models that it should be able to run.
 
-        The result is empty if the node isn't connected.
+        Returns:
+            A mapping from each such model to the reason. The key "" stands for all models. The mapping is empty if the
+            node isn't connected.
         """
         session = self._by_node.get(node_id)
         return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """Return the attempts (id and epoch) on which each connected node works according to its last heartbeat."""
+        """Return the attempts on which nodes work, according to each node's last heartbeat.
+
+        Returns:
+            A mapping from the id of each connected node to its attempts. Each attempt is a pair: its id and its epoch.
+        """
         return {node_id: session.held for node_id, session in self._by_node.items()}
 
     def loading(self) -> dict[str, str]:
-        """Return the models that are being loaded now, by the id of the attempt that waits for the model."""
+        """Return which models are being loaded now.
+
+        Returns:
+            A mapping from the id of each attempt that waits for a model to the name of that model.
+        """
         return {id: model for session in self._by_node.values() for id, model in session.loading.items()}
 
     async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
-        """Fetch a part of the attempt's log from its node: a few hundred kilobytes at most, from byte `offset` on.
+        """Fetch a part of the attempt's log from the attempt's node.
 
-        Returns None if the node isn't connected, doesn't answer or has no log of the attempt.
+        Returns:
+            The bytes from `offset` on, a few hundred kilobytes at most. None if the node isn't connected, doesn't
+            answer or has no log of the attempt.
         """
         session = self._by_node.get(attempt.node_id)
         if session is None:
@@ -190,14 +211,17 @@ class Sessions:
         *,
         keeping: bool = False,
     ) -> None:
-        """Tell nodes to stop attempts. A node that isn't connected learns this when it asks for the attempt's lease.
+        """Tell nodes to stop attempts.
+
+        A node that isn't connected isn't told now. It learns of the stop when it next asks for the attempt's lease.
 
         Args:
             attempts: the attempts to stop.
             reason: why they are stopped.
-            grace: seconds after which a node kills a renderer that hasn't stopped. None: the seconds that
+            grace: seconds after which a node kills a renderer that hasn't stopped. None: as many seconds as
                 farm.policy.failures.time_to_stop returns.
-            keeping: save the state of each attempt, so that another device can continue the task from the same step.
+            keeping: whether to save the state of each attempt, so that another device can continue the task from the
+                same step.
         """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)

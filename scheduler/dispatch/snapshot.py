@@ -1,4 +1,4 @@
-"""Turn the store's records into the values that placement reads. Pure."""
+"""Turns the store's records into the values that placement (the choice of devices for tasks) reads. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -26,20 +26,19 @@ def slots_of(
     starting_for: Callable[[tuple[str, str]], float] = lambda device: 0.0,
     lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
 ) -> list[Slot]:
-    """Return a slot (a device as placement sees it) for every device of every node.
+    """Return a slot for every device of every node. A slot is what placement needs to know about a device.
 
     Args:
         nodes: The nodes of the farm.
         renderer_up: Returns whether a device's renderer can take work. Called with node id and device.
         trouble: Returns why a device's renderer can't take work; "" if the reason isn't known. Called with node id and
             device.
-        live: The attempts that occupy devices at `now`. They tell when those devices will be free.
+        live: The attempts that run at `now`. They show when their devices will be free.
         now: The present time in Unix seconds.
         warm: Returns the models in a device's memory; None if they aren't known. Called with (node id, device).
-        starting_for: Returns for how many more seconds a device's renderer will be starting. Called with (node id,
-            device).
-        lacks: Returns the models that a node should offer but doesn't, each with the reason. The key "" stands for all
-            models. Called with the node id.
+        starting_for: Returns how many more seconds a device's renderer needs to start. Called with (node id, device).
+        lacks: Returns the models that a node should have but doesn't: the reason by model name. The key "" stands for
+            all models. Called with the node id.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -91,12 +90,12 @@ def _is_loopback(address: str) -> bool:
 def ready_task(
     record: ReadyRecord, passed_over: float = 0.0, models: Mapping[str, ModelFacts] | None = None
 ) -> ReadyTask:
-    """Return a ready task as placement sees it.
+    """Turn a ready task from the store into the value that placement reads.
 
     Args:
         record: The task as the store returns it.
-        passed_over: For how many seconds the task has waited for a better device although another was free.
-        models: The facts of models by name. They tell how many bytes a device has to load for the task.
+        passed_over: For how many seconds the task has waited for a faster device although another device was free.
+        models: Facts about models, by model name. With them the function computes how many bytes a device has to load.
     """
     task = record.task
     facts = (models or {}).get(task.model)
@@ -121,7 +120,7 @@ def ready_task(
 
 
 def members_of(group: Iterable[GroupMember]) -> list[Member]:
-    """Return the unfinished tasks of a lockstep group as placement sees them."""
+    """Turn the unfinished tasks of a lockstep group into the values that placement reads."""
     return [
         Member(
             task_id=one.task_id,

@@ -26,18 +26,18 @@ LOAD_BYTES_PER_SECOND = 2e9
 def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
     """Return how many more seconds a task needs, after it has run for `elapsed` seconds.
 
-    Once the task has done a step, each remaining step is expected to take as long as a finished step did. Before its
-    first step, the whole task is expected to take `flops` / `rate` seconds.
+    Once the task has done a step, each remaining step is expected to take as long as the finished steps did on average.
+    Before the first step, the whole task is expected to take `flops` / `rate` seconds and a little more.
 
-    If the first step takes longer than that, the estimate is how late the task is, in seconds. The estimate of a stuck
-    task therefore grows, and other tasks stop waiting for its device.
+    If that time passes without a step, the function returns how many seconds the task is late. So the result for a
+    stuck task grows, and other tasks stop waiting for its device.
 
     Args:
         flops: The FLOPs of the task.
-        rate: The FLOPs a second of its device; 0 if they aren't known.
+        rate: The FLOPs a second of the task's device; 0 if they aren't known.
         elapsed: The seconds since the task was dispatched.
         step: How many steps the task has done.
-        steps: How many steps it has to do.
+        steps: How many steps the task has in all.
     """
     elapsed = max(elapsed, 0.0)
     if 0 < step <= steps:
@@ -49,9 +49,9 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
 def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]) -> float | None:
     """Estimate the wall time of a job.
 
-    Uses list scheduling: each task, in the order of the graph, goes to the device that finishes it first. Windows in
-    lockstep start together. Their start time and their devices are chosen so that the whole group ends as early as
-    possible. After each step, windows in lockstep exchange the latents that they share.
+    Uses list scheduling: the tasks are taken in order, and each goes to the device that would finish it first. The
+    windows of a lockstep group start together. Their start time and devices are chosen so that the whole group ends as
+    early as possible. The estimate includes the exchange of shared latents after each step of the group.
 
     Args:
         tasks: All tasks of the job, each after the tasks that it needs.
@@ -60,7 +60,7 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
         slots: The devices. A device with no known rate for `model` is left out.
 
     Returns:
-        The seconds. None if no device is left, or if the devices lack the memory for a lockstep group.
+        The seconds. None if no device has a known rate, or if the devices lack the memory for a lockstep group.
     """
     slots = [slot for slot in slots if slot.rate(model) > 0]
     if not slots:
@@ -105,7 +105,10 @@ def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTas
 
 
 def member_of(task: PlannedTask) -> Member:
-    """Return the Member for a planned window of a lockstep group. Its task id is the task's key."""
+    """Return a planned window of a lockstep group in the form (Member) that placement works with.
+
+    A planned task has no id yet, so the task's key serves as the member's task id.
+    """
     return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 

@@ -1,9 +1,12 @@
-"""Choose devices for the windows of a lockstep group: for all windows at once, or for none. Pure.
+"""Choose devices for the windows of a lockstep group: for all windows at once, or for none.
 
-If only some windows of a group began, two groups could hold devices and wait for each other forever.
+The windows of a lockstep group exchange latents at every step, so they must run at the same time. If only some windows
+of a group began, two groups could keep devices and wait for each other forever.
 
 Windows that lose their devices later are also placed all at once, or not at all. They go to free devices, or to devices
 that run other windows of the group.
+
+Pure: this module does no I/O.
 """
 
 from __future__ import annotations
@@ -53,8 +56,11 @@ def place_group(
         misfit: Returns why a device could never take a task; None if it could.
 
     Returns:
-        The devices by task id, and "". If the tasks can't start now, there are no devices, and the text says why. If no
-        device fits the tasks, there are no devices either, and the text is "".
+        A pair: first, a dict from each task's id to its device; second, a text that says why the tasks must wait.
+
+        - If the tasks can start, the text is "".
+        - If the tasks must wait, the dict is empty, and the text has the reason.
+        - If no device fits the tasks, the dict is empty, and the text is "" too.
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]
@@ -96,8 +102,8 @@ def spread(
 ) -> dict[str, Slot] | None:
     """Choose a device for each member of a lockstep group so that all members are done as early as possible.
 
-    A device gets consecutive members, or none. Devices of one machine get neighbouring members. Thus devices exchange
-    few latents, and send even fewer over the network.
+    A device gets consecutive members, or none, so that devices exchange few latents. Devices of one machine get
+    neighbouring members, so that even fewer latents go over the network.
 
     Args:
         members: The tasks to place, in the order of the video.
@@ -105,7 +111,7 @@ def spread(
         rate: Returns the FLOPs a second of a device; 0 if they aren't known.
 
     Returns:
-        The devices by task id. None if the devices lack the memory for all members.
+        A dict from each task's id to its device. None if the devices lack the memory for all members.
     """
     order = sorted(among, key=lambda slot: slot.key)
     speeds = _speeds(order, rate)
@@ -160,9 +166,9 @@ class Start(NamedTuple):
 def soonest(
     members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
 ) -> Start | None:
-    """Return the start with which the whole group ends as early as possible.
+    """Choose when and on which devices a lockstep group starts, so that the group ends as early as possible.
 
-    All members start together, so they all wait for the last of their devices to be free.
+    All members start together, so they all wait until the last of their devices is free.
 
     Args:
         members: The tasks of the group, in the order of the video.

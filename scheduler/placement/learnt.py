@@ -1,4 +1,4 @@
-"""Notes for people whose job renders at a size for which its model isn't trained. Pure."""
+"""Notes for people whose job renders at a size for which the model isn't trained. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from farm.timeline import SPATIAL
 def size_notes(windows: Sequence[Window], model: ModelFacts, drawer: ModelFacts) -> list[str]:
     """Return a sentence for each model that renders windows at a size for which the model isn't trained.
 
-    The sizes are those that are rendered, which may differ from the size of the delivered video.
+    The rendered size of a window may differ from the size of the delivered video.
 
     Args:
         windows: The windows of the job.
         model: The job's model.
-        drawer: The model that draws the storyboard (the small draft that some jobs begin with). It may be the job's
-            model.
+        drawer: The model that draws the storyboard (the small draft with which some jobs begin). This may be the job's
+            model too.
     """
     notes = []
     for facts in {one.name: one for one in (model, drawer)}.values():

@@ -1,10 +1,11 @@
-"""Choose a free device for each ready task, and say why the others wait.
+"""Choose a free device for each ready task, or say why the task waits.
 
 Pure: takes a snapshot of the farm and returns a decision. The simulator and the daemon call the same code.
 
 A task is placed in three steps, as in Nomad's scheduler: find the devices that fit; find the device on which the task
-ends first; take that device, or wait for it. So a job's last window waits for a fast device if it then ends sooner than
-on a slow device that is free now. This is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A).
+ends first; take that device, or wait for it. So a job's last window waits for a busy fast device if the window ends
+sooner there than on a slow device that is free now. This is list scheduling by earliest finish (Ibarra and Kim 1977,
+algorithm A).
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def place(
 ) -> Placement:
     """Assign tasks to devices.
 
-    Tasks are placed in the order of their priority, then of their job's age, then of their place in the job's graph.
-    Each task goes to the device on which it ends first. If that device is still busy, the task waits for it, but no
-    longer than the slowest free device would take to do the task. A device on which the task has failed is used only if
-    no other device fits.
+    Tasks with a higher priority are placed first. Among equals, tasks of older jobs come first, then tasks that come
+    earlier in the job's graph. Each task goes to the device on which the task ends first. If that device is still busy,
+    the task waits for it, but no longer than the slowest free device would take to do the task. A device on which the
+    task has failed is used only if no other device fits.
 
     A device does one task at a time, except that it can do several tasks of one lockstep group together. When the first
     task of such a group has its turn, devices are chosen for all its tasks (scheduler.placement.groups).
@@ -57,7 +58,7 @@ def place(
         groups: The unfinished tasks of each lockstep group, by group.
 
     Returns:
-        The assignments, and for each other task the reason why it waits.
+        The assignments of tasks to devices, and the reason why each other task waits.
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)

@@ -1,7 +1,9 @@
-"""The sentences that tell people why a ready task has no device, and why a device takes no task. Pure.
+"""The sentences that tell people why a ready task has no device, and why a device takes no task.
 
 A sentence about a task is complete. A sentence about a device has no subject: the caller puts the device's name in
 front, as in "ws1/cuda0 is offline".
+
+Pure: reads no clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -57,7 +59,10 @@ def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) ->
 
 
 def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
-    """Return why a lockstep group waits for the devices `later`, although it could begin on the devices `now`."""
+    """Return why a lockstep group waits for the devices `later`, although it could begin on the devices `now`.
+
+    A lockstep group is several windows that are denoised together, step by step.
+    """
     names = {slot.name for slot in later}
     more = sorted(names - {slot.name for slot in now}) or sorted(names)
     return (
@@ -67,12 +72,16 @@ def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
 
 
 def group_incomplete(key: str) -> str:
-    """Return why a lockstep group waits if its window `key` isn't ready."""
+    """Return why a lockstep group (windows that start together) waits if its window `key` isn't ready."""
     return f"starts together with the other windows; {key} isn't ready yet"
 
 
 def group_needs_memory(count: int, free: Sequence[Slot]) -> str:
-    """Return why the `count` windows of a lockstep group don't start: the `free` devices have too little memory."""
+    """Return the sentence for a lockstep group that waits for memory.
+
+    A lockstep group is several windows that start together. Here its `count` windows need more memory than the devices
+    in `free` have.
+    """
     names = ", ".join(slot.name for slot in free[:_NAMED]) + (", …" if len(free) > _NAMED else "")
     return f"{count} windows start together, and need more memory than the free devices have: {names}"
 
@@ -100,7 +109,7 @@ def too_little_memory(has_bytes: int, needs_bytes: int) -> str:
 def unusable(node: NodeRecord, device: DeviceRecord, renderer_up: bool, trouble: str) -> str:
     """Return why a device takes no work now; "" if it takes work.
 
-    `trouble` is why the device's renderer isn't up; "" if the reason isn't known.
+    `trouble`: why the device's renderer isn't up; "" if that isn't known.
     """
     if node.state is NodeState.OFFLINE:
         return node.reason or OFFLINE

@@ -1,8 +1,10 @@
 """Estimates how fast each device is with each model.
 
-Pure. Each device advertises the rate that a probe of its hardware finds, but real tasks often reach less than half of
-it. So a rate that was measured with real tasks is preferred. Without a measurement, the advertised rate is multiplied
+Each device advertises the rate that a probe of its hardware finds. Real tasks often reach less than half of this rate,
+so a rate that was measured with real tasks is preferred. Without a measurement, the advertised rate is multiplied
 by a typical ratio of measured to advertised rate (see `rates`).
+
+Pure: this module does no I/O.
 """
 
 from __future__ import annotations
@@ -18,18 +20,17 @@ def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]
     """Return how many FLOPs a second each device reaches with each model that its node offers.
 
     A measured rate is returned as it is. Without a measurement, the rate is the device's advertised rate times a
-    factor. The factor is the median of (measured rate / advertised rate) in a set of measurements. The first of these
-    sets that isn't empty is used:
+    factor. The factor is the median of (measured rate / advertised rate) over a set of measurements. There are three
+    such sets; the first that isn't empty is used:
 
-    1. this model on all devices with the same backend
-    2. all models on this device
-    3. all models on all devices with the same backend
+    1. measurements of this model on all devices with the same backend
+    2. measurements of all models on this device
+    3. measurements of all models on all devices with the same backend
 
-    If all three are empty, the factor is 1. If a device advertises no rate, its models without a measurement are left
-    out.
+    If all three sets are empty, the factor is 1. If the device advertises no rate, only measured rates are returned.
 
     Returns:
-        FLOPs a second, first by (node id, device), then by model.
+        A dict from (node id, device name) to a dict from model name to FLOPs a second.
     """
     nodes = list(nodes)
     shares: dict[tuple, list[float]] = defaultdict(list)

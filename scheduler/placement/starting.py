@@ -1,7 +1,8 @@
-"""Keeps track of renderers that were requested and aren't up yet.
+"""Keeps track of renderers that were requested from Ray and aren't up yet.
 
-It says when to request a renderer again, what to tell people meanwhile, and when to restart a raylet. The state is kept
-in memory only, so it is empty when the daemon starts. Otherwise this module is pure: no clock, no I/O.
+It says when to request a renderer again, and what to tell people meanwhile. It also says when to restart a raylet,
+Ray's process on a node. The state is kept in memory only, so it is empty when the daemon starts. Otherwise this module
+is pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -58,15 +59,15 @@ class Starting:
     def unwanted(self, device: Device) -> None:
         """Record that no renderer is wanted on the device now.
 
-        This doesn't change how long the device's raylet may fail to start a renderer before it is restarted.
+        Unlike `up`, this doesn't reset the time after which the device's raylet (Ray's process there) is restarted.
         """
         self._waits.pop(device, None)
 
     def asks(self, device: Device, now: float) -> bool:
-        """Return whether to request the device's renderer at `now`, for the first time or again.
+        """Return whether to request the device's renderer at `now` (in seconds), for the first time or again.
 
-        Call this only while the renderer isn't up. If it returns True, request the renderer at once. `now` is in
-        seconds.
+        Call this method only while the renderer isn't up. If the result is True, request the renderer at once, because
+        the request is recorded as made.
         """
         wait = self._waits.get(device)
         if wait is None:
@@ -80,20 +81,23 @@ class Starting:
     def taken(self, device: Device, now: float) -> None:
         """Record that Ray accepted, at `now`, the request to start the device's renderer.
 
-        From then on the raylet is expected to start it.
+        The time that Ray takes to start the renderer is counted from the first accepted request.
         """
         wait = self._waits[device]
         if wait.since is None:
             wait.since = wait.blamed_at = now
 
     def not_taken(self, device: Device) -> None:
-        """Record that Ray didn't accept the request to start the renderer. The raylet may not know of the request."""
+        """Record that Ray didn't accept the request to start the renderer.
+
+        The device's raylet isn't blamed for this, because it may not know of the request.
+        """
         self._waits[device].since = None
 
     def heard(self, device: Device, words: str) -> bool:
-        """Record what Ray said when it refused to start the renderer, or when the renderer died.
+        """Record Ray's message about a renderer that Ray didn't start, or that has died.
 
-        Returns whether the message is new. A message that differs from the last one only in numbers isn't new.
+        Returns whether the message is new. It isn't new if it differs from the last message only in numbers.
         """
         wait = self._waits.get(device)
         short = in_short(words)
@@ -105,7 +109,7 @@ class Starting:
     def trouble(self, device: Device, now: float) -> str:
         """Return why the renderer isn't up at `now`; "" if nothing is wrong.
 
-        The text is worded to follow "has no renderer up: ".
+        The text can follow the words "has no renderer up: ".
         """
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
@@ -119,7 +123,10 @@ class Starting:
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
 
     def blames(self, device: Device, now: float) -> bool:
-        """Return whether to restart the device's raylet at `now`. If this returns True, restart the raylet at once."""
+        """Return whether to restart the device's raylet (Ray's process there) at `now`.
+
+        If the result is True, restart the raylet at once, because the restart is recorded as made.
+        """
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
             return False

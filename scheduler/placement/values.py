@@ -1,4 +1,4 @@
-"""The values that placement takes and returns: ready tasks, devices, assignments. Pure."""
+"""The values that placement (the choice of devices for tasks) takes and returns. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 class ReadyTask:
     """A task that could start now.
 
-    - `order`: its place in the job's graph.
-    - `vram_bytes`: the device memory that it needs.
-    - `inputs`: how many bytes it reads, by the id of the node that made them.
-    - `passed_over`: for how many seconds it has waited for a busy device, although another was free.
+    - `order`: the task's position among the tasks of its job.
+    - `vram_bytes`: the device memory that the task needs.
+    - `inputs`: how many bytes the task reads, by the id of the node that made them.
+    - `passed_over`: for how many seconds the task has waited for a busy device, although another device was free.
     - `load_bytes`: how many bytes a device has to load if the task's model isn't in the device's memory yet.
-    - `group`: its lockstep group; "" if it is in none.
+    - `group`: the task's lockstep group, whose tasks take each step together; "" if the task has no group.
     """
 
     task_id: str
@@ -40,14 +40,14 @@ class ReadyTask:
 class Slot:
     """A device on which tasks can be placed.
 
-    - `models`: the models that the node offers, each with the hash of its weights.
-    - `busy`: True if the device has a live attempt, which takes about `busy_for` more seconds.
-    - `usable`: True if the device takes work; if not, `reason` says why.
-    - `rates`: FLOPs a second by model. A model that is missing here has the rate `flops_per_second`.
+    - `models`: the models that the node has: the hash of the weights by model name.
+    - `busy`: True if the device works on a task now. That task takes about `busy_for` more seconds.
+    - `usable`: True if the device takes work. If not, `reason` says why.
+    - `rates`: the device's speed with each model, in FLOPs a second. For other models it is `flops_per_second`.
     - `warm`: the models in the device's memory; None if they aren't known.
-    - `starting_for`: for how many more seconds the device's renderer will be starting.
+    - `starting_for`: how many more seconds the device's renderer needs to start.
     - `local`: True if the device is on the daemon's host, so that artifacts cross no network.
-    - `lacks`: the models that the node should offer but doesn't, each with the reason. The key "" stands for all
+    - `lacks`: the models that the node should have but doesn't: the reason by model name. The key "" stands for all
       models.
     """
 
@@ -75,17 +75,17 @@ class Slot:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies the device in the farm: node id and device."""
+        """A pair that identifies the device in the farm: the node's id and the device's name on that node."""
         return self.node_id, self.device
 
     def rate(self, model: str) -> float:
-        """Return the FLOPs a second that the device is expected to reach with `model`; 0 if nothing is known."""
+        """Return the expected speed of the device with `model`, in FLOPs a second; 0 if nothing is known."""
         return self.rates.get(model) or self.flops_per_second
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task and the device that is to do it."""
+    """A task, and the device that will do this task."""
 
     task: ReadyTask
     slot: Slot
@@ -93,10 +93,11 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Placement:
-    """The tasks that get a device, and why the others wait.
+    """The result of placement: which tasks get which device, and why the other tasks wait.
 
-    - `waiting`: for each waiting task, by task id, a sentence that says why it waits.
-    - `passed_over`: the ids of the tasks that wait for a device on which they end sooner, while another device is free.
+    - `waiting`: why each of the other tasks waits: a sentence by task id.
+    - `passed_over`: the ids of tasks that wait for a busy device, although another device is free. They wait because
+      they end sooner on the busy device.
     """
 
     assignments: tuple[Assignment, ...]

@@ -1,7 +1,8 @@
 """How warm each device's renderer is: whether it has finished starting, and which models are in its memory.
 
 Placement uses this because loading takes long: loading a model of 13B parameters takes as long as rendering half a
-window. The state is a guess. It is kept only in memory, so it is empty when the daemon starts.
+window. The daemon guesses this state from the tasks that it dispatches, and from the starts and ends of renderers.
+The state is kept only in the daemon's memory, so it is empty when the daemon starts.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ Device = tuple[str, str]
 
 
 class Warmth:
-    """Tracks for each device (node id, name) since when its renderer is up, and which models the renderer has loaded.
+    """Tracks when each device's renderer started, and which models that renderer has loaded.
 
-    A renderer keeps its models loaded until together they exceed SHARE of the device's memory. Then it keeps only the
-    model that it loaded last.
+    A device is a pair: node id and device name. A renderer keeps its models loaded until together they fill more than
+    SHARE of the device's memory (a fraction). Then the renderer keeps only the model that it used last.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Warmth:
         self._up_since: dict[Device, float] = {}
 
     def up(self, device: Device, now: float) -> None:
-        """Record that the device's renderer is up at `now` (in seconds). If it was up already, nothing changes."""
+        """Record that the device's renderer started at `now` (in seconds). A start recorded earlier stays."""
         self._up_since.setdefault(device, now)
 
     def starting_for(self, device: Device, now: float) -> float:
@@ -40,7 +41,7 @@ class Warmth:
         return None if held is None else frozenset(held)
 
     def use(self, device: Device, model: str, size: int, vram_bytes: int) -> bool:
-        """Record that the device does a task with `model`. Returns whether the device has to load the model first.
+        """Record that the device does a task with `model`. Return whether the device must load the model first.
 
         Args:
             device: Node id and device name.

@@ -1,8 +1,8 @@
 """Places the images and clips given with a job on the timeline of the rendered video.
 
-Pure arithmetic. The rendered video begins `lead` frames before the first delivered frame, so that the images and clips
-fill whole latents if possible. The surplus frames are cut off in the end. Frames and latents are numbered from the
-beginning of the rendered video.
+Pure arithmetic. A latent holds 8 frames; only the first latent of a video holds a single frame. The rendered video
+begins `lead` frames before the first delivered frame, so that the images and clips fill whole latents if possible.
+Surplus frames are cut off in the end. Frames and latents are numbered from the beginning of the rendered video.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EDGE_FRAMES = 24
 class PreparedMedia:
     """A condition (an image or clip given with the job) whose file has been read.
 
-    It fills the delivered frames [frame, frame + frames).
+    The image or clip covers the delivered frames [frame, frame + frames).
     """
 
     artifact_id: str
@@ -32,21 +32,24 @@ class PreparedMedia:
 
     @property
     def stop(self) -> int:
-        """The delivered frame after the media's last frame."""
+        """The number of the delivered frame after the last frame of the image or clip."""
         return self.frame + self.frames
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An image or clip on the rendered timeline.
+    """The place of an image or clip on the timeline of the rendered video.
 
-    - `before`: how many copies of its first frame are put before it, to pad it to a length of 8n + 1 frames.
-    - `after`: how many copies of its last frame are put after it, for the same purpose.
-    - `encoded`: the latents to which it is encoded, copies included. The first latent stands for a single frame, and
-      is dropped unless the image or clip begins the video.
+    Copies of the first and the last frame pad the image or clip to a length of 8n + 1 frames, so that it fills latents.
+
+    - `before`: how many copies of the first frame are put before the image or clip.
+    - `after`: how many copies of the last frame are put after the image or clip.
+    - `encoded`: the latents to which the padded image or clip is encoded. The first of these latents stands for a
+      single frame. It is dropped unless the image or clip begins the video.
     - `whole`: the latents that show nothing but the image or clip; None if there are none.
-    - `loose`: the frames that lie in latents with other content too, as spans [first, last).
-    - `points`: which of its first and last frames are loose. The model is shown each of these frames by itself.
+    - `loose`: the frames in latents that also show something else, as ranges [first, last).
+    - `points`: the first and the last frame, each only if it is in `loose`. The model gets each of these frames as a
+      single image.
     """
 
     before: int
@@ -60,7 +63,8 @@ class Placed:
 def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
     """Return the indices of `media` in a fixed order, so that a plan doesn't depend on the order of the spec's list.
 
-    Media are sorted by first frame, then by length, the longest first, then by strength, the highest first.
+    Media are sorted by their first frame. If two begin at the same frame, the longer one comes first. If they are also
+    equally long, the one with the higher strength comes first.
     """
     return tuple(
         sorted(
@@ -72,7 +76,7 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
     """Return how many frames (0 to 7) to render before the first delivered frame.
 
-    The number is chosen so that few frames of the media at strength 1 share a latent with other frames.
+    The number is chosen so that few frames of the images and clips at strength 1 share a latent with other frames.
 
     Args:
         media: The images and clips given with the job.
@@ -162,7 +166,10 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
 
 
 def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]:
-    """Return an Anchor for each image or clip at strength 1, the longest first, and then the earliest first."""
+    """Return an Anchor (which latents hold the image or clip) for each image or clip at strength 1.
+
+    The anchors are sorted by length, the longest first. Of equally long ones, the earliest comes first.
+    """
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
     firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
     return tuple(_anchor(index, media[index][1]) for index in firm)
@@ -177,10 +184,10 @@ def _anchor(index: int, at: Placed) -> Anchor:
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
-    """Raise InvalidSpec if media end after the last frame, or if two of them fill the same frame.
+    """Raise InvalidSpec if an image or clip ends after the last frame, or if two of them cover the same frame.
 
-    Only the clip that the job reworks (`source_of`) may share frames with other media. If two clips could be reworked,
-    their strengths must differ.
+    Only the clip that the job reworks (`source_of`) may share frames with other images and clips. If several clips
+    could be reworked, the job reworks the one with the highest strength. So these clips must differ in strength.
 
     Args:
         media: The images and clips given with the job, in the order of the spec.
@@ -229,17 +236,18 @@ def _span(piece: PreparedMedia) -> str:
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
     """Return the frames of an image or clip that lie within EDGE_FRAMES of new frames.
 
-    These frames would change if they were decoded together with new frames.
+    New frames are frames that the model makes. The returned frames would change if they were decoded together with new
+    frames.
 
     Args:
         piece: The image or clip.
-        begins: Its first frame on the rendered timeline.
-        ends: The frame after its last frame.
+        begins: The number of its first frame, counted in the rendered video.
+        ends: The number of the frame after its last frame, counted likewise.
         frames: The number of delivered frames.
 
     Returns:
-        Spans [first, last) of frames: one at the start and one at the end of the image or clip, each only if new frames
-        lie there. If the two spans meet, they are returned as one.
+        Ranges [first, last) of frames. There is a range at the start if new frames come before the image or clip. There
+        is a range at the end if new frames come after it. Ranges that meet are returned as one.
     """
     first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
     last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)

@@ -1,6 +1,6 @@
 """How a model denoises the windows of one job: with which sampler, guidance and options, and in how many forward passes.
 
-Pure.
+Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ class Denoising:
         )
 
     def idle_steps(self, sigmas: Sequence[float]) -> int:
-        """Return in how many steps of the schedule `sigmas` the model doesn't run."""
+        """Return how many steps of the schedule `sigmas` take no forward pass of the model."""
         return sum(not cost.passes for cost in self._costs(sigmas))
 
     def guides(self, sigmas: Sequence[float]) -> bool:
-        """Return whether any step of the schedule `sigmas` is guided, so that it takes more than one pass."""
+        """Return whether any step of the schedule `sigmas` is guided. A guided step takes more than one pass."""
         return any(cost.passes > 1 for cost in self._costs(sigmas))
 
     @property
     def uses_scale(self) -> bool:
-        """Whether `scale` counts; False if an option takes its place."""
+        """Whether the guidance uses `scale`. False if one of the guidance's options takes the place of `scale`."""
         return not self.guidance.scale_option(self.guidance_options)
 
     def negative(self, sigmas: Sequence[float]) -> bool:
@@ -120,14 +120,17 @@ class Denoising:
                     )
 
     def told_sampler(self) -> Chosen | None:
-        """Return the sampler and its non-default options, for a window's task; None for Euler without options."""
+        """Return the sampler and its non-default options, as they are stored in a window's task.
+
+        Returns None for the sampler Euler if no option differs from its default.
+        """
         chosen = Chosen(self.sampler.name, changed(self.sampler_options))
         return None if chosen == Chosen(DEFAULT_SAMPLER) else chosen
 
     def told_guidance(self) -> Chosen | None:
-        """Return the guidance and its non-default options, for a window's task.
+        """Return the guidance and its non-default options, as they are stored in a window's task.
 
-        Returns None for plain classifier-free guidance.
+        Returns None for plain classifier-free guidance, the default.
         """
         chosen = Chosen(self.guidance.name, changed(self.guidance_options))
         return None if chosen == Chosen(DEFAULT_GUIDANCE) else chosen

@@ -1,6 +1,7 @@
-"""Choose which given frames (of a job's images and clips) replace rendered frames in a decode task. Pure.
+"""Choose which given frames (of a job's images and clips) replace rendered frames in a decode task.
 
 This module also chooses the latents from which the given frames are decoded. plugins.ltx.given replaces the frames.
+Pure functions: they read no clock and do no I/O.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ FADE_FRAMES = 4
 
 @dataclass(frozen=True)
 class SourceFrames:
-    """The images and clips of a job, as the source of the frames that replace rendered frames.
+    """The images and clips of a job, whose frames can replace rendered frames.
 
     - `media`: each image or clip, and its place on the rendered timeline.
     - `source`: the index in `media` of the clip that the job reworks; None if there is none.
@@ -37,9 +38,10 @@ class SourceFrames:
     halo: int
 
     def within(self, first: int, last: int) -> list[GivenSpan]:
-        """Return the spans of given frames that change any of the rendered frames [first, last).
+        """Return the runs of given frames that change any rendered frame from `first` to `last` - 1.
 
-        A span replaces some frames. It also changes a few frames beside them, so that the picture doesn't jump.
+        Each run replaces rendered frames. It also changes a few rendered frames before and after those, so that the
+        picture doesn't jump.
         """
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)

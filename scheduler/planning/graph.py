@@ -54,11 +54,12 @@ class Graph:
     """Builds the tasks of one job, stage by stage.
 
     - `model`: the job's model.
-    - `storyboard`: the other model that draws the storyboard (a small draft of the whole video); None if there is none.
+    - `storyboard`: a second model, which draws the storyboard (a small draft of the whole video). None if the job uses
+      no second model.
     - `lead`: how many frames are rendered before the first delivered frame.
     - `media`: each image or clip given with the job, and its place on the rendered timeline.
     - `source`: the index in `media` of the clip that the job reworks; None if there is none.
-    - `spans`: for each decode task, the latents that it decodes, without halo.
+    - `spans`: for each decode task, the range of latents whose frames the task returns.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Graph:
         self.spans, self.prompts = spans, prompts
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
-        """Return all tasks for the windows that a strategy laid out. Each task comes after the tasks that it needs."""
+        """Return all tasks for the windows that a strategy chose. Each task comes after the tasks that it needs."""
         laid_out = self._with_colours_of_their_own([self._in_own_colours(window) for window in laid_out])
         final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
         joins = self._joins(final)

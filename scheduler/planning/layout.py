@@ -1,7 +1,7 @@
-"""`--layout farm`: chooses the lengths of windows by the memory and the speed of the farm's devices.
+"""Chooses the lengths of windows by the memory and the speed of the farm's devices, for `--layout farm`.
 
-The same timeline and the same devices always give the same windows. `--layout fixed` doesn't use this module: it calls
-farm.timeline.cut_windows, and its windows depend on the job alone.
+The same timeline and the same devices always give the same windows. With `--layout fixed`, the windows depend on the
+job alone, and are made by farm.timeline.cut_windows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ TRIED, MAX_WINDOWS = 6, 40
 class CandidateDevice:
     """A device for which windows are sized.
 
-    - `flops_per_second`: its speed with the job's model.
-    - `vram_bytes`: its memory.
+    - `flops_per_second`: the device's speed with the job's model.
+    - `vram_bytes`: the device's memory.
     - `local`: True if the device is on the daemon's host.
     """
 
@@ -65,21 +65,24 @@ def share_out(
     flops: Callable[[int], float],
     memory: Callable[[int], int],
 ) -> tuple[Cut, ...]:
-    """Cover a timeline with windows, sized so that all candidates end at about the same time.
+    """Cover a timeline with windows, sized so that all devices (`candidates`) finish at about the same time.
 
-    The function compares several layouts. One gives each device a part that suits its speed. In each of the others, all
-    windows have the same length, give or take one latent. The function then improves the best few layouts: it moves
-    latents between windows as long as this makes the last window end earlier.
+    The function compares several layouts, that is, ways to cut the timeline. One layout gives each device a part that
+    suits the device's speed. In each other layout, all windows have the same length, give or take one latent. The
+    function then improves the best few layouts: it moves latents between windows as long as this makes the last window
+    finish earlier.
 
-    To find when windows end, the function gives out the windows as placement does: the longest first, each to the
-    device on which it ends first.
+    To find when windows finish, the function assigns them to devices as the farm will do later. The longest window is
+    assigned first. Each window goes to the device that finishes it first.
 
     Args:
         latents: The length of the timeline in latents.
         overlap: How many latents neighbouring windows share.
         longest: The greatest length of a window in latents.
-        shortest: The smallest length of a window in latents. In layouts of equal windows, all may be shorter.
-        least: The smallest length in latents that any window may have, if there are several windows.
+        shortest: The smallest length of a window in latents. Only in layouts of equally long windows may windows be
+            shorter.
+        least: The smallest length in latents that is allowed in any layout. Only a layout of a single window may be
+            shorter.
         flops: Returns the FLOPs of a window of a given length in latents. They must rise with the length.
         memory: Returns the bytes of memory of a window of a given length in latents. They must rise with the length.
 
@@ -87,8 +90,8 @@ def share_out(
         The windows. The longest are at the start of the timeline.
 
     Raises:
-        ValueError: `longest` is too short, no device has memory for the shortest window, or no layout that fits the
-            devices keeps to `least`.
+        ValueError: `longest` is less than `shortest`; or no device has memory for the shortest window; or every layout
+            that fits the devices has a window shorter than `least`.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -126,7 +129,10 @@ def share_out(
 
 
 def chained(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
-    """Return consecutive windows of these `lengths` (in latents). Neighbouring windows share `overlap` latents."""
+    """Return windows of these `lengths` (in latents), one after another from the start of the timeline.
+
+    Each window shares `overlap` latents with the next.
+    """
     starts = itertools.accumulate((length - overlap for length in lengths[:-1]), initial=0)
     return tuple(Cut(start, start + length) for start, length in zip(starts, lengths, strict=True))
 

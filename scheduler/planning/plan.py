@@ -51,8 +51,8 @@ _SKIP_THE_BEGINNING = ("timesteps", "skip_initial_inference_steps")
 def strategy_of(spec: JobSpec) -> str:
     """Return the name of the spec's strategy.
 
-    If the spec doesn't name a strategy, the choice depends only on the spec, so that the same job gives the same video
-    on any farm.
+    If the spec names no strategy, the strategy is chosen by the spec alone. So the same job gives the same video on any
+    farm.
     """
     return spec.strategy or (
         "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
@@ -81,15 +81,16 @@ def make_plan(
         weights: The hash of the model's weights.
         strategy: The strategy that lays out the windows.
         output: The facts of the output format.
-        media: The images and clips given with the job, in the order of the spec's conditions. The plan numbers them by
-            their first frame, so the order of this list doesn't change the result.
-        candidates: The devices for which windows are sized if the spec's layout is "farm".
-        storyboard: Another model that draws the storyboard (a small draft of the whole video), with the hash of its
-            weights. None if the job's model draws it.
+        media: The images and clips given with the job, in the order of the spec's conditions. This order doesn't change
+            the result.
+        candidates: The devices for which the length of windows is chosen if the spec's layout is "farm".
+        storyboard: A pair: first, another model that draws the storyboard (a small draft of the whole video); second,
+            the hash of that model's weights. None if the job's model draws the storyboard.
         sampler: The facts of the sampler.
         guidance: The facts of the guidance.
-        offers: All installed plugins by kind, such as {"sampler": …}. An option of a plugin that the job doesn't use
-            has no effect, and the plan says so in a note. An option of no installed plugin is refused.
+        offers: All installed plugins by kind, such as {"sampler": …}. They are used to check the spec's options. An
+            option of a plugin that the job doesn't use has no effect, and the plan notes this. An option that belongs
+            to no installed plugin is refused.
 
     Raises:
         InvalidSpec: The spec asks for something that this model or strategy can't do.

@@ -1,6 +1,6 @@
 """The timeline of a job's prompts: which latents and frames show which prompt, and how one prompt fades into the next.
 
-Pure arithmetic.
+Pure arithmetic: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -47,13 +47,22 @@ class PromptTimeline:
         return cls(texts, tuple(texts.index(text) for text in prompts), tuple(changes), crossfade)
 
     def frames(self, first: int, last: int) -> Shown:
-        """Return the prompts that the frames [first, last) show, each with its average share."""
+        """Return which prompts the frames [first, last) show, and how much of each they show on average.
+
+        Returns:
+            Pairs: the index of a prompt in `texts`, and how much of this prompt the frames show, from 0 to 1. These
+            numbers add up to 1. Prompts that the frames don't show are left out.
+        """
         return self._shown(first, last)
 
     def runs(self, start: int, stop: int) -> tuple[Run, ...]:
-        """Return which prompts the latents [start, stop) show.
+        """Return which prompts the latents [start, stop) show, and how much of each.
 
-        Adjacent latents that show the same prompts, with the same shares, are joined into a run.
+        Adjacent latents that show the same prompts in the same amounts are joined into one range.
+
+        Returns:
+            The ranges in order. Each has three parts: its first latent, the latent after its last, and what each of its
+            latents shows, as `frames` returns it.
         """
         found: list[Run] = []
         for latent in range(start, stop):
@@ -67,11 +76,11 @@ class PromptTimeline:
         return tuple(found)
 
     def spans(self, lead: int, frames: int) -> tuple[ShownFrames, ...]:
-        """Divide the delivered frames into spans, and return the prompts that each span shows.
+        """Divide the delivered frames into ranges, and return the prompts that each range shows.
 
-        If a span has several prompts, its frames fade from the first prompt to the last. Fades begin and end at the
-        borders of latents. So a fade may begin up to seven frames before its prompt takes over, and may end up to seven
-        frames after the cross-fade.
+        If a range has several prompts, its frames fade from the first of these prompts to the last. Fades begin and end
+        at the borders of latents. So a fade may begin up to seven frames before its prompt takes over. It may end up to
+        seven frames after the cross-fade.
 
         Args:
             lead: How many frames are rendered before the first delivered frame.
@@ -100,7 +109,10 @@ class PromptTimeline:
 
 
 def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tuple[float, ...]:
-    """Return how much of each prompt the frames [first, last) show on average; the shares sum to 1.
+    """Return how much of each prompt the frames [first, last) show on average.
+
+    There is one number for each prompt, from 0 to 1, in the order in which the prompts follow each other. The numbers
+    add up to 1.
 
     Args:
         changes: The frames at which the second prompt and each later prompt begin to fade in, in rising order.

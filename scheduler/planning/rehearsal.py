@@ -1,7 +1,10 @@
-"""Rehearse a plan: simulate its run on idle devices, to find the layout of windows that takes the least time.
+"""Finds the layout of windows with which a job ends soonest, by simulating the job on idle devices.
 
-The time depends on the lengths of the windows, on when each device gets its first window, and on which windows each
-decode task waits for. So a rehearsal runs the farm's own placement under a virtual clock. Pure.
+A rehearsal is one such simulation. The job's time depends on the lengths of the windows, on when each device gets its
+first window, and on which windows each decode task waits for. So a rehearsal runs the farm's own placement under a
+virtual clock.
+
+Pure: reads no real clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -33,7 +36,10 @@ TASKS = 20_000
 
 @dataclass(frozen=True)
 class Lengths:
-    """The lengths of a timeline's parts, in order of time. Each part has `shortest` to `longest` latents."""
+    """The lengths of a timeline's parts in latents, in order of time.
+
+    No part may have fewer than `shortest` or more than `longest` latents.
+    """
 
     lengths: tuple[int, ...]
     shortest: int
@@ -55,7 +61,10 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a timeline is divided: the lengths of the windows, and of the decode spans with their halos."""
+    """How a timeline is divided into windows for denoising, and into spans for decoding.
+
+    The length of a decode span includes its halos: the latents at its two ends that are decoded only as context.
+    """
 
     windows: Lengths
     spans: Lengths
@@ -69,9 +78,9 @@ class Layout:
 class Rehearsal:
     """A simulated run of one job, under a virtual clock, on devices that have nothing else to do.
 
-    The farm's own placement chooses the devices. A task takes a fixed time, plus its FLOPs divided by the device's
-    rate, plus the time in which its latents cross the network. All models are taken to be loaded already. A task that
-    needs more memory than any device has is left out, as are the tasks that need its result.
+    The farm's own placement chooses the devices. A task's time is a sum: a fixed time, the task's FLOPs divided by the
+    device's rate, and the time to move the task's latents over the network. All models are taken to be loaded already.
+    A task never runs if no device has enough memory for it. Tasks that need its result don't run either.
 
     - `candidates`: the devices.
     - `latent_bytes`: returns the bytes of the latents that a task makes.
@@ -81,11 +90,11 @@ class Rehearsal:
         self._candidates, self._latent_bytes = candidates, latent_bytes
 
     def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
-        """Return the seconds from the start of the job to the end of its last task.
+        """Simulate the job. Return the seconds from its start to the end of its last task.
 
         Args:
             tasks: The tasks of the job.
-            besides: The fixed seconds that each task takes in addition to its FLOPs and the network.
+            besides: The fixed seconds that each task takes, in addition to the time for computing and for the network.
         """
         made = {task.key: self._latent_bytes(task) for task in tasks}
         models = dict.fromkeys((task.model for task in tasks), "")
@@ -178,9 +187,10 @@ def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> d
 def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
     """Search for the layout with which the job ends soonest, and return it.
 
-    The search moves a few latents between windows, or between decode spans, until no move makes the job end sooner. It
-    also ends once the layouts that it has tried have TASKS tasks in all. Each layout is simulated with several fixed
-    costs per task (OVERHEADS); its longest time counts.
+    A move takes a few latents from one window to another, or from one decode span to another. The search repeats moves
+    until no move makes the job end sooner. It also ends once the layouts that it has tried have TASKS tasks in all.
+
+    Each layout is simulated once for each fixed time per task in OVERHEADS. The longest result counts.
 
     Args:
         layout: The layout to begin with.

@@ -1,7 +1,9 @@
 """`--layout farm`: sizes a job's windows and decode spans for the devices that are online when the job is submitted.
 
-Pure. scheduler.planning.layout divides the timeline among the devices as if all of them began at once. Then
+First, scheduler.planning.layout divides the timeline among the devices, as if all devices began at once. Then
 scheduler.planning.rehearsal improves the result.
+
+Pure: reads no clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 
 @dataclass(frozen=True)
 class Sizing:
-    """Sizes the windows and decode spans of one job for the devices `candidates`.
+    """Chooses the lengths of one job's windows and decode spans, to suit the farm's devices.
 
-    - `timeline`: the job's timeline, with the windows of the fixed layout.
+    A decode span is a stretch of latents that are decoded together.
+
+    - `timeline`: the job's timeline, cut as for `--layout fixed`, which ignores the devices.
     - `strategy`: the strategy that lays out the windows.
+    - `candidates`: the devices for which the lengths are chosen.
     - `precision`: the precision in which the job renders.
     - `denoising`: how the job's model denoises windows.
     - `tasks`: a function that plans the job's tasks, given the timeline, the windows and the decode spans.
@@ -44,14 +49,18 @@ class Sizing:
     tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
 
     def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
-        """Return the timeline, windows and decode spans, with lengths chosen for the candidate devices.
+        """Choose the lengths of the windows and decode spans for the candidate devices.
 
         Args:
-            laid_out: The windows of the fixed layout.
-            spans: The decode spans of the fixed layout.
+            laid_out: The windows as for `--layout fixed`, which ignores the devices.
+            spans: The decode spans as for `--layout fixed`.
+
+        Returns:
+            Three values: the timeline with its new cuts, the windows, and the decode spans.
 
         Raises:
-            InvalidSpec: No device can render the model's windows, or the strategy's windows wait for each other.
+            InvalidSpec: No device can render the model's windows. Or a window of the strategy needs the result of
+                another window, so that the windows can't run side by side.
         """
         timeline, found = self._windows(laid_out)
         reaches = self._reaches()

@@ -1,9 +1,9 @@
-"""Geometry of overlapping windows: which window each latent comes from, where seams lie, what a decode span needs.
+"""Geometry of overlapping windows: where seams lie, which task each latent comes from, and what is decoded together.
 
-A window's first latent stands for a single frame. It is called the run-up, and is dropped unless the window starts at
-latent 0. The other latents that a window shares with its left neighbour are the seam of the two windows.
+A window's first latent stands for a single frame. This latent is called the run-up. It is dropped unless the window
+starts at latent 0. The other latents that a window shares with its left neighbour are the seam of the two windows.
 
-All indices are global latent indices. Pure.
+All indices count latents from the start of the rendered video. Pure.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ with the usual seam of 2 it has 10."""
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     """Return the seam of each pair of neighbouring windows.
 
-    A seam consists of the latents that both windows have, except the first. That first latent is dropped, because it
-    stands for only one frame in the right window. Raises ValueError if neighbours share fewer than two latents, or if a
-    window has no latent outside its seams.
+    A seam consists of the latents that both windows have, except the first of them. The right window's version of
+    that first latent isn't used, because there the latent stands for only one frame.
+
+    Raises:
+        ValueError: Neighbours share fewer than two latents, or a window has no latent outside its seams.
     """
     found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
@@ -45,8 +47,8 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     """Return the patch of each pair of neighbours: the latents that the pair's join task may render again.
 
     A patch is the seam with up to MARGIN latents on either side. Patches never touch, because each window keeps at
-    least one latent outside its patches. A patch and the latent before it are together never longer than either window.
-    So each device that can render the windows can render the patch too.
+    least one latent outside its patches. A patch and the latent before it are together never longer than either of
+    the two windows. So each device that can render the windows can render the patch too.
     """
     gaps = seams(windows)
     edges = [windows[0].start, *(edge for gap in gaps for edge in (gap.start, gap.stop)), windows[-1].stop]
@@ -62,10 +64,17 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
-    """Return the latents that each pair of neighbours shares, with the left window's weight at each latent.
+    """Return how to average the latents that neighbouring windows share.
 
-    The two windows' weights add up to 1. The left window's weight is 1 at the first shared latent, and then falls. At
-    all other shared latents both weights are above 0 (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
+    At each latent, the two windows' weights add up to 1. The left window's weight is 1 at the first shared latent, and
+    then falls. At all other shared latents both weights are above 0 (as in plugins.ltx.blend.ramp).
+
+    Returns:
+        For each pair of neighbours: first, the range of latents that they share; second, the left window's weight at
+        each of these latents.
+
+    Raises:
+        ValueError: Neighbours share fewer than two latents, or a window has no latent outside its seams.
     """
     found = []
     for seam in seams(windows):
@@ -77,13 +86,15 @@ def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ..
 def pieces(
     keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None
 ) -> tuple[Piece, ...]:
-    """Return the pieces of which the whole timeline consists, in order and without a gap.
+    """Divide the whole timeline into pieces: ranges of latents that come from one task, or cross-fade between two.
+
+    The pieces are in order and leave no gap.
 
     Args:
         keys: The keys of the windows' tasks.
         windows: The latents of each window.
-        joins: The keys of the join tasks that make the seams, one for each pair of neighbours. None if the two windows
-            are cross-faded at each seam instead.
+        joins: The keys of the join tasks that make the seams, one for each pair of neighbours. None: neighbouring
+            windows are cross-faded at their seam instead.
     """
     gaps = seams(windows)
     found: list[Piece] = []
@@ -105,8 +116,8 @@ def pieces(
 def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
     """Return the pieces of `timeline` that have latents in [start, stop). Latents outside this range are cut off.
 
-    A cross-faded piece isn't cut, because its weights depend on its full length: the caller has to cross-fade the
-    whole piece first, and then cut it.
+    A piece that cross-fades isn't cut, because the weights of its cross-fade depend on its full length. The caller has
+    to cross-fade the whole piece first, and then cut it.
     """
     found = []
     for piece in timeline:
@@ -120,9 +131,9 @@ def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
 def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
     """Divide a timeline into consecutive spans for decoding. Their number is `latents` / `length`, rounded up.
 
-    A span is decoded together with `halo` more latents on each side that borders on another span. With its halo, a
-    span has at most `length + 2 * halo` latents. The first and the last span have a halo on one side only. Both are
-    longer than the other spans, so that all spans take equally long to decode.
+    Each span is decoded together with its halo: `halo` more latents on each side that borders on another span. A span
+    and its halo have at most `length + 2 * halo` latents. The first and the last span have a halo on one side only. So
+    these two are longer than the other spans, and all spans take equally long to decode.
     """
     count = -(-latents // length)
     short, longer = divmod(latents + (count - 1) * 2 * halo, count)
@@ -133,10 +144,10 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 
 
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
-    """Return consecutive spans of given lengths.
+    """Return consecutive spans for decoding, from the number of latents that are decoded for each span.
 
-    `reaches`: the length of each span with its halo. A span has `halo` more latents on each side that borders on
-    another span.
+    These numbers are `reaches`. They include the span's halo: `halo` more latents on each side that borders on another
+    span. The returned spans don't include halos.
     """
     last = len(reaches) - 1
     lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]
@@ -145,5 +156,5 @@ def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
 
 
 def with_halo(span: Cut, halo: int, latents: int) -> Cut:
-    """Return `span` widened by `halo` latents on each side, but not beyond a timeline of `latents` latents."""
+    """Return `span` with `halo` more latents on each side, but not beyond a timeline of `latents` latents."""
     return Cut(max(0, span.start - halo), min(latents, span.stop + halo))

@@ -1,7 +1,7 @@
 """Notes for people about options that don't change the video, or don't do what their names say. Pure.
 
-An option that is left at its default gets no note. farm.media.ignored makes the notes about ignored properties of
-images and clips.
+An option that is left at its default gets no note. Another module, farm.media.ignored, makes the notes about ignored
+properties of images and clips.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class Settled:
     - `options`: the job's options for its model.
     - `denoising`: how the job's model denoises windows.
     - `guided`: whether any window needs the negative prompt.
-    - `drawer`: the other model that draws the storyboard (a small draft of the whole video); None if there is none.
-    - `windows`: the windows that the strategy has laid out.
-    - `sigmas`: the job's whole schedule.
+    - `drawer`: a second model, which draws the storyboard (a small draft of the whole video). None if the job uses no
+      second model.
+    - `windows`: the windows that the strategy has chosen.
+    - `sigmas`: the noise levels of the job's whole schedule.
     - `media`: the images and clips given with the job, in the order of the spec.
     """
 

@@ -1,6 +1,6 @@
 """Train the VAE on scenes of mixed sizes and lengths.
 
-In a later stage only its decoder is trained, so that existing latents stay valid.
+In a later stage only the VAE's decoder is trained, so that existing latents stay valid.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _SAVE_SECONDS = 60.0
 
 
 def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
-    """Return ltx-tiny's VAE in float32: from the folder ``start``, or an untrained VAE if ``start`` is None.
+    """Return ltx-tiny's VAE in float32, to begin a training with.
 
-    In an untrained VAE only the shortcut connections have an effect. In the encoder they average pixels and frames, and
-    in the decoder they repeat them. So plain colours come out right from the start, and the convolutions learn the
-    rest.
+    The VAE is loaded from the folder ``start``. If ``start`` is None, the VAE is untrained.
+
+    In an untrained VAE only the shortcut connections have an effect. The encoder's shortcuts average pixels and frames;
+    the decoder's shortcuts repeat them. So plain colours come out right from the start.
     """
     if start is not None:
         return AutoencoderKLLTXVideo.from_pretrained(start, dtype=torch.float32)

@@ -1,11 +1,16 @@
-"""Training batches of the transformer: windows of clips. As in the farm's jobs, some latents of a window are given.
+"""Makes training batches for the transformer. A batch holds windows that are cut from clips.
 
-Given latents are placed as in ``plugins.ltx.conditioning``. The start or end of a clip, or an image at its place, lies
-in the window's grid. Keyframes and the tail of the previous window are extra tokens beside the grid. A strength below 1
-caps the sigma of a given token.
+In some windows, the model is given some of the latents, as in the farm's jobs. Given latents are placed as in
+``plugins.ltx.conditioning``:
 
-Some windows refine a storyboard (a small draft of the whole video). They begin with the storyboard's latents, enlarged
-and noised.
+- Latents of an image, or of the start or end of a clip, replace latents of the window.
+- Keyframes and the tail of the previous window are extra tokens beside the window's own.
+
+The strength of given latents says how closely the model must keep to them. At strength 1, given tokens have no noise.
+At a lower strength, their sigma (noise level) is capped.
+
+Some windows refine a storyboard (a small draft of the whole video). Such a window begins with the storyboard's latents,
+which are enlarged and noised.
 """
 
 from __future__ import annotations
@@ -46,10 +51,12 @@ class Batch:
     """B windows of N tokens.
 
     - ``clean``, float32 [B, N, C]: the latents that the model has to learn.
-    - ``base`` [B, N, C]: the latents that a window refines: its storyboard's, or ``clean`` if it has no storyboard.
-    - ``cap`` [B, N]: the highest sigma of each token. A given token has 0, and a token to be drawn freely has 1.
+    - ``base`` [B, N, C]: the latents that a window refines. These are the latents of its storyboard, enlarged. If the
+      window has no storyboard, they are the same as ``clean``.
+    - ``cap`` [B, N]: the highest sigma (noise level) of each token: 0 for a token that is given at strength 1, and 1
+      for a token to be drawn freely.
     - ``graded`` [B, N]: the weight of each prediction in the loss.
-    - ``coords`` [B, 3, N]: the place of each token: time in seconds, row and column in pixels.
+    - ``coords`` [B, 3, N]: the position of each token: the time in seconds, the row and the column in pixels.
     - ``refined`` [B]: whether a window refines a storyboard.
     - ``captions``: B captions.
     - ``whole`` [B]: whether a caption is the scene's full caption.
@@ -90,13 +97,15 @@ def draw(
 ) -> Batch:
     """Draw a random batch, in which all windows have the same size and length.
 
+    The batch is drawn from one group. The probability of a group is proportional to ``share / area**small``. ``share``
+    is the group's own weight, and ``area`` is the number of tokens in one of its latent frames.
+
     Args:
-        groups: The clips to draw from, grouped by size and length. The probability of a group is proportional to
-            ``share / area**small``, where ``area`` is the number of tokens in one of its latent frames.
+        groups: The clips to draw from, grouped by size and length.
         mean: The mean of the latents by channel, [C], which normalises the batch.
         std: The standard deviation of the latents by channel, [C], which normalises the batch.
         tokens: The approximate number of tokens in the batch.
-        caption_dropout: The share of windows without a caption.
+        caption_dropout: The fraction of windows that get no caption.
         small: How strongly small frames are preferred; 0 for no preference.
     """
     areas = np.array([max(9, group.latents[0, 0, 0].numel()) for group in groups], float)

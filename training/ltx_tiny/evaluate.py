@@ -1,7 +1,7 @@
-"""Judge a checkpoint on held-out scenes; the last line printed is a JSON object.
+"""Judge a checkpoint on held-out scenes. The last line printed is a JSON object with the results.
 
-Most measures take a `Maker`, a function that makes the videos. Here the maker is `alone`: the model renders each video
-as a single window. benchmarks/card.py also measures videos that the farm plans and renders, as users get them.
+Most measures take a `Maker`, a function that makes the videos. Here the maker comes from `alone`: the model renders
+each video as a single window. benchmarks/card.py also measures videos that the farm plans and renders.
 
 Every measure has a control for comparison: the same measure of videos for which the model was given nothing.
 """
@@ -94,9 +94,9 @@ def render(
 def alone(ltx: Ltx, steps: int) -> Maker:
     """Return a maker that renders each video as one window, with the model by itself.
 
-    The latents of the given images and clips replace latents of the window. A clip that doesn't begin the video must
-    begin at the last frame of a latent. The clip's first latent stands for this frame alone, and is dropped, as on the
-    farm.
+    The latents of the given images and clips replace latents of the window. A clip that begins later than the video
+    must begin at the last frame of a latent. The first latent of that clip stands for this one frame. It is dropped, as
+    on the farm.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
@@ -112,9 +112,11 @@ def alone(ltx: Ltx, steps: int) -> Maker:
 
 
 def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]:
-    """Return the mean PSNR in dB of clips that the VAE has encoded and decoded.
+    """Measure how well clips survive encoding and decoding by the VAE.
 
     For the control, the VAE decodes the mean latent instead of the clip's latents.
+
+    Returns a mapping with two mean PSNRs in dB: `vae_psnr_db`, and `vae_psnr_db_control` for the control.
     """
     scores: list[tuple[float, float]] = []
     for index in range(number):
@@ -128,14 +130,16 @@ def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]
 def text(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Judge videos made from prompts. For the control, the prompt is empty.
+    """Judge videos made from prompts. Each prompt asks for one moving shape of a given colour.
 
-    Returns four shares:
+    Returns a mapping from names to fractions:
 
-    - videos whose shape has the right colour,
-    - videos whose shape moves in the right direction in the first 17 frames,
-    - videos whose shape has about the area that shapes in scenes have,
-    - frames that show the right colour, averaged over all videos.
+    - `colour_accuracy`: the videos whose shape has the right colour.
+    - `direction_accuracy`: the videos whose shape moves in the right direction in the first 17 frames.
+    - `area_accuracy`: the videos whose shape has about the area that shapes in scenes have.
+    - `colour_throughout`: the frames that show the right colour, averaged over all videos.
+
+    With `control`, the same measures of videos with an empty prompt are added, under names that end in "_control".
     """
     names = ("colour_accuracy", "direction_accuracy", "area_accuracy", "colour_throughout")
     scores: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -164,7 +168,11 @@ def text(
 def image(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Return the mean PSNR in dB between a video's first frame and the image that the model was given for it."""
+    """Measure how well the first frame of a video matches the image that the model was given for it.
+
+    Returns a mapping from names to values. `image_psnr_db` is the mean PSNR in dB. With `control`,
+    `image_psnr_db_control` is the same for videos for which the model was given no image.
+    """
     scores = []
     for index in range(number):
         asked = scene(HELD_OUT + 20_000 + index, size=size, fps=FPS)
@@ -178,9 +186,11 @@ def image(
 def extension(
     make: Maker, number: int, size: Size = SIZE, frames: int = EXTENDED, control: bool = True
 ) -> dict[str, float]:
-    """Judge videos that continue a clip.
+    """Judge videos that continue a clip in which a shape moves.
 
-    Returns the median distance, in frame widths, of the shape from its true place one second after the clip.
+    Returns a mapping from names to values. `extension_error` is the median distance, in frame widths, between the shape
+    and its true position one second after the clip. With `control`, `extension_error_control` is the same for videos
+    for which the model was given no clip.
     """
     errors = []
     for index in range(number):
@@ -194,10 +204,15 @@ def extension(
 def backward(
     make: Maker, number: int, size: Size = SIZE, frames: int = LED_UP, control: bool = True
 ) -> dict[str, float]:
-    """Judge the frames that lead up to a short clip at the end of the video.
+    """Judge the frames that lead up to a short clip at the end of the video. In the clip a shape moves.
 
-    Returns the median distance, in frame widths, of the shape from its true place one second before the clip. Also
-    returns the share of videos in which the shape jumps or vanishes in the eight frames before the clip.
+    Returns a mapping:
+
+    - `backward_error`: the median distance, in frame widths, between the shape and its true position one second before
+      the clip.
+    - `backward_jumps`: the fraction of videos in which the shape jumps or vanishes just before the clip.
+
+    With `control`, the same measures without the clip are added, under names that end in "_control".
     """
     errors, jumped = [], []
     first = frames - CLIP
@@ -215,11 +230,15 @@ def keyframes(
 ) -> dict[str, float]:
     """Judge the frames between two keyframes, which lie a second apart in the middle of the video.
 
-    If the video is only a second long, the keyframes are at its ends. In the frame half-way between the keyframes, the
-    shape should be half-way between its places in the two keyframes.
+    If the video is only a second long, the keyframes are at its ends. A shape moves from one keyframe to the other. In
+    the frame half-way between the keyframes, the shape should also be half-way.
 
-    Returns the median distance of the shape from that point, in frame widths. Also returns the share of videos in which
-    the shape jumps or vanishes between the keyframes.
+    Returns a mapping:
+
+    - `keyframe_error`: the median distance, in frame widths, between the shape and the half-way point in that frame.
+    - `keyframe_jumps`: the fraction of videos in which the shape jumps or vanishes between the keyframes.
+
+    With `control`, the same measures without the keyframes are added, under names that end in "_control".
     """
     errors, jumped = [], []
     first = (frames - FRAMES) // 2
@@ -244,9 +263,10 @@ def evaluate(
     size: Size = SIZE,
     only: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Judge a checkpoint. Returns each measure and its control, by name.
+    """Judge a checkpoint, and return a mapping from the name of each measure to its value.
 
-    A control is the same measure of videos for which the model was given nothing.
+    The name of a control ends in "_control". A control is the same measure of videos for which the model was given
+    nothing.
 
     Args:
         prompts: The number of prompts in the part "text". Each of the other parts uses a quarter as many scenes.

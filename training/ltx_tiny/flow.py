@@ -1,7 +1,7 @@
 """Train the transformer and its text encoder by rectified flow, then distil them progressively to fewer sampling steps.
 
-Guidance is built into the distilled model, so sampling needs no classifier-free guidance. This stays true if the model
-is later trained further by rectified flow.
+The distilled model has learnt the effect of classifier-free guidance, so sampling needs no guidance. Further training
+by rectified flow keeps this effect.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Network:
         """Predict the velocity of each token, float32 [B, N, C].
 
         Args:
-            batch: The windows, for their captions and the place of each token.
+            batch: The windows. Only their captions and the coordinates of their tokens are used.
             tokens: The noised latents, float32 [B, N, C].
             sigma: The sigma of each token, [B, N].
         """
@@ -109,8 +109,8 @@ def train(
         rate: The highest learning rate.
         start: The folder of an earlier stage; training starts from its weights. None: from untrained weights.
         distil: Distil the weights of ``start`` to STEPS sampling steps, instead of training by rectified flow.
-        guidance: The scale of classifier-free guidance to build into the weights; 1 adds none. Without guidance, the
-            trained network predicts what guidance of this scale would lead to.
+        guidance: The scale of classifier-free guidance whose effect the network learns; 1 is no effect. Sampling with
+            the trained network then needs no guidance.
         tokens: The approximate number of tokens in a batch.
 
     Raises:

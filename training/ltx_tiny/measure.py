@@ -1,4 +1,4 @@
-"""Find the shapes of scenes in pictures: where they are and which colour they have. Needs only numpy."""
+"""Finds the shapes that are drawn in pictures: where each shape is, and which colour it has. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PALETTE = np.array([COLOURS[name] for name in _NAMES], np.float32)
 def brightness(frames: np.ndarray) -> np.ndarray:
     """Return a brightness from 0 to 1 for each pixel of uint8 frames [F, H, W, 3]: float32 [F, H, W].
 
-    It is 0 for all backgrounds, where no channel is above 100. It is above 0 for all shapes, whose brightest channel is
-    at least 120.
+    The brightness is 0 for backgrounds, because no channel of a background is above 100. It is above 0 for shapes,
+    because the brightest channel of a shape is at least 120.
     """
     return np.clip((frames.max(-1).astype(np.float32) - _DARK) / (_BRIGHT - _DARK), 0.0, 1.0)
 
 
 def area(frames: np.ndarray) -> np.ndarray:
-    """Return the share of each uint8 frame [F, H, W, 3] that is bright: float32 [F]."""
+    """Return the mean brightness, from 0 to 1, of each uint8 frame [F, H, W, 3]: float32 [F]."""
     return brightness(frames).mean((1, 2))
 
 
@@ -53,10 +53,10 @@ def colour(frames: np.ndarray) -> str | None:
 
 
 def heading(path: np.ndarray) -> tuple[float, float] | None:
-    """Return the velocity (x, y), in pixels a frame, of the straight motion that fits a path best.
+    """Fit a straight motion to a path, and return its velocity (x, y) in pixels a frame.
 
-    ``path`` [F, 2] is the position (x, y) in each frame, NaN where there is none. Returns None if fewer than 3 frames
-    have a position.
+    ``path`` [F, 2] has the position (x, y) in each frame, or NaN for a frame without a position. Returns None if fewer
+    than 3 frames have a position.
     """
     seen = np.flatnonzero(np.isfinite(path[:, 0]))
     if len(seen) < 3:
@@ -70,8 +70,8 @@ def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: f
 
     Args:
         velocity: The velocity (x, y) in pixels a frame.
-        asked: The right velocity; only its direction counts.
-        least: The lowest speed in pixels a frame.
+        asked: A velocity (x, y) in the right direction. Its speed doesn't matter.
+        least: The lowest speed that is fast enough, in pixels a frame.
     """
     got, want = np.array(velocity), np.array(asked)
     length = float(np.hypot(*got))
@@ -81,6 +81,6 @@ def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: f
 
 
 def psnr(shown: np.ndarray, truth: np.ndarray) -> float:
-    """Return the PSNR in dB between two uint8 pictures or clips."""
+    """Return the PSNR in dB between two uint8 pictures or clips; infinite if they are equal."""
     error = float(np.mean((shown.astype(np.float32) - truth.astype(np.float32)) ** 2))
     return float("inf") if error == 0.0 else 10.0 * float(np.log10(255.0**2 / error))

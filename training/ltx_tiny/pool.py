@@ -19,9 +19,9 @@ from training.ltx_tiny.scenes import Scene, scene
 class Kind:
     """Clips of one size in pixels and one length in latents.
 
-    - ``share``: how often training draws these clips, relative to other kinds.
-    - ``board``: the size (width, height) of a storyboard, a small draft. Some windows of these clips refine such a
-      draft; None if none does.
+    - ``share``: how often training picks these clips, relative to other kinds.
+    - ``board``: the size (width, height) of the storyboards of these clips. A storyboard is a small draft of the clip,
+      which some windows refine. None if these clips have no storyboards.
     """
 
     width: int
@@ -64,14 +64,15 @@ the more often."""
 
 @dataclass
 class Group:
-    """Clips of one kind.
+    """The encoded clips of one kind.
 
     - ``latents``, fp16 [N, C, n, h, w]: the clips' latents, not normalised.
     - ``images``, fp16 [N, C, n, h, w]: the latents of every eighth frame (0, 8, 16 …) of each clip, each frame
       encoded as a single image.
     - ``captions`` and ``fps``: the caption and the frames a second of each clip.
-    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the size of their storyboards, or None.
-    - ``share``: how often training draws the group, relative to other groups.
+    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the smaller size of their storyboards (small
+      drafts). None if these clips have no storyboards.
+    - ``share``: how often training picks the group, relative to other groups.
     """
 
     latents: torch.Tensor
@@ -83,17 +84,20 @@ class Group:
 
 
 def drawn(kind: int, clip: int) -> Scene:
-    """Return the scene of the clip with number ``clip`` in KINDS[kind]."""
+    """Return the scene that clip number ``clip`` of KINDS[kind] shows."""
     return scene((1 << 36) + (kind << 24) + clip, size=(KINDS[kind].width, KINDS[kind].height))
 
 
 def read(folder: Path) -> list[Group]:
-    """Return the groups that ``fill`` wrote, in the order of KINDS. Raises FileNotFoundError if a group is missing."""
+    """Return the groups of clips that ``fill`` wrote, in the order of KINDS.
+
+    Raises FileNotFoundError if a group is missing.
+    """
     return [_read(folder / f"{index}.pt", kind) for index, kind in enumerate(KINDS)]
 
 
 def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> None:
-    """Encode scenes until ``folder`` has about ``count`` of them, including those that it already has."""
+    """Encode scenes into ``folder`` until it has about ``count``. Scenes that are already there count too."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, kind in enumerate(KINDS):
         path = folder / f"{index}.pt"
@@ -108,13 +112,13 @@ def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> N
 
 
 def statistics(groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean and the standard deviation of all latents by channel, both float32 [C]."""
+    """Return a pair: first, each channel's mean over all latents; second, its standard deviation. Both float32 [C]."""
     flat = torch.cat([group.latents.float().transpose(0, 1).flatten(1) for group in groups], dim=1)
     return flat.mean(1), flat.std(1)
 
 
 def number(rng: np.random.Generator, low: int, high: int) -> int:
-    """Draw a whole number from ``low`` to ``high``, both included."""
+    """Return a random whole number from ``low`` to ``high``, both included."""
     return int(rng.integers(low, high + 1))
 
 

@@ -21,8 +21,8 @@ class Clock:
     """Counts the seconds spent on training steps, without the time in which the process was stopped.
 
     - ``spent``: the seconds counted so far.
-    - ``now``: the function that tells the time, by default the wall clock. A function from ``of_the_cpu`` counts only
-      the CPU time of this process.
+    - ``now``: the function that tells the time, by default the wall clock. ``of_the_cpu`` returns a function that tells
+      only the CPU time of this process.
     """
 
     def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
@@ -34,7 +34,8 @@ class Clock:
     def tick(self) -> float:
         """Add the seconds since the last call of ``tick`` or ``skip`` to the seconds spent.
 
-        Returns the added seconds. A step that took far longer than usual is shortened, because the process was probably stopped meanwhile.
+        Returns the added seconds. If the step took far longer than usual, the process was probably stopped meanwhile.
+        Then fewer seconds are added.
         """
         now = self._now()
         step, self._last = now - self._last, now

@@ -1,7 +1,8 @@
-"""Synthetic scenes with captions. A scene depends only on its seed, and knows where each shape is in every frame.
+"""Makes synthetic scenes with captions, in which coloured shapes move.
 
-Shapes are bright and backgrounds dark, so that ``training.ltx_tiny.measure`` finds a shape even in a blurred picture.
-Needs only numpy.
+A scene is made from a seed, and always the same from the same seed. It knows where each shape is in every frame. Shapes
+are bright and backgrounds dark, so that ``training.ltx_tiny.measure`` finds a shape even in a blurred picture. This
+module needs only numpy.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ HELD_OUT = 1 << 40
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: its kind, colour name, radius and centre at time 0 (in pixels), and velocity (in pixels a second)."""
+    """One shape of a scene.
+
+    ``radius`` is in pixels. ``start`` is the centre (x, y) at time 0, in pixels. ``velocity`` (x, y) is in pixels a
+    second.
+    """
 
     kind: str
     colour: str
@@ -58,8 +63,8 @@ class Shape:
 class Scene:
     """One scene of any length. ``width`` and ``height`` are in pixels, ``fps`` in frames a second.
 
-    ``background`` names one colour, or two colours for a gradient along ``axis`` (0 across, 1 down). ``pan`` is the
-    camera's velocity in pixels a second; while the camera pans, the shapes themselves don't move.
+    ``background`` names one colour, or two colours for a gradient. ``axis`` is the direction of the gradient: 0 across,
+    1 down. ``pan`` is the camera's velocity (x, y) in pixels a second. In a scene with a pan, the shapes don't move.
     """
 
     width: int
@@ -131,7 +136,7 @@ def scene(
     motion: str | None = None,
     shapes: int | None = None,
 ) -> Scene:
-    """Return the scene that belongs to a seed. Arguments that are None are drawn at random from the seed.
+    """Return the scene that belongs to a seed. An argument that is None gets a random value, which depends on the seed.
 
     Args:
         seed: 0 or more.
@@ -180,7 +185,10 @@ def scene(
 
 
 def direction(velocity: tuple[float, float]) -> str:
-    """Return the direction of a velocity (x, y) in words, with y pointing down: "up and left", "right" …"""
+    """Return the direction of a velocity (x, y) in words, such as "up and left" or "right".
+
+    A positive y means down. The result is "" if the velocity is 0.
+    """
     x, y = velocity
     words = [("up" if y < 0 else "down")] if y else []
     words += [("left" if x < 0 else "right")] if x else []

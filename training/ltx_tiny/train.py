@@ -1,4 +1,4 @@
-"""Train the reference checkpoint, stage by stage. Every stage resumes from the state in its folder.
+"""Trains the checkpoint of ltx-tiny, stage by stage. If a stage is run again, it continues from its saved state.
 
     python -m training.ltx_tiny.train --run RUN vae        train encoder and decoder
     python -m training.ltx_tiny.train --run RUN latents    encode scenes for the stages below

@@ -1,4 +1,7 @@
-"""The script that Alembic runs for each migration. It uses the connection and transaction of `upgrade`'s caller."""
+"""The script that Alembic runs for each migration.
+
+It uses the connection and transaction that were given to farm.store.migrations.upgrade.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Ray as the farm's backend: keep Ray's head and the bridge running, and call the bridge over its unix socket.
+"""Ray as the farm's backend: keep Ray's head and the bridge running, and call the bridge.
 
-This module doesn't import Ray: a Ray driver dies with Ray's control store, and the daemon must not.
+The bridge is the process that calls Ray for the daemon. The daemon calls the bridge over a unix socket. This module
+doesn't import Ray, because a Ray driver dies if Ray's control store dies, and the daemon must not die then.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ _SAYS = {
 
 
 class RayBackend:
-    """Starts or adopts Ray's head and the bridge, restarts them when they die, and forwards calls to the bridge.
+    """Keeps Ray's head and the bridge running, and forwards calls to the bridge.
+
+    The bridge is the process that calls Ray for the daemon. If Ray's head or the bridge already runs when the daemon
+    starts, the running process is adopted (not started again).
 
     Args:
         home: the folder of the farm's state.
@@ -57,11 +61,11 @@ class RayBackend:
         node_ip: a function that returns this machine's address in the cluster. The address may change.
         token_file: the file with the token of the Ray cluster.
         head: the head of the farm's own Ray cluster.
-        joined: the address (host:port) of another Ray cluster that the farm joins instead; "" for its own cluster.
+        joined: the address (host:port) of an existing Ray cluster that the farm joins; "" if the farm has its own.
 
     Attributes:
         address: the address (host:port) of the cluster's control store; "" before the start.
-        outdated: how Ray's head differs from the present settings; "" if it doesn't.
+        outdated: how the running Ray head differs from the present settings; "" if there is no difference.
     """
 
     def __init__(
@@ -92,7 +96,10 @@ class RayBackend:
         return self._head.node_ip
 
     async def start(self) -> None:
-        """Start or adopt Ray's head and the bridge, then keep them running. Doesn't wait until they are ready."""
+        """Start Ray's head and the bridge, unless they already run, and keep them running.
+
+        Doesn't wait until they are ready.
+        """
         await self._keep()
         self._channel = aio.insecure_channel(
             f"unix:{self._socket}",
@@ -111,7 +118,7 @@ class RayBackend:
     async def end_begun(self) -> None:
         """End the processes that this backend has started, because the daemon can't start.
 
-        Processes that it adopted keep running.
+        Processes that ran before the daemon keep running.
         """
         await self.close()
         for process in reversed(self._begun):
@@ -223,13 +230,13 @@ class RayBackend:
         return bridge_pb2_grpc.BridgeServiceStub(self._channel)
 
     async def start_renderer(self, renderer: RendererRef) -> None:
-        """Make sure that the renderer exists or is being started. Raises BackendDown."""
+        """Make sure that the renderer exists or is being started. Raises BackendDown if the bridge doesn't answer."""
         await self._call(
             self._stub.StartRenderer, bridge_pb2.StartRendererRequest(renderer=_message(renderer))
         )
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Hand an attempt to the renderer. Raises BackendDown."""
+        """Hand an attempt to the renderer. Raises BackendDown if the bridge doesn't answer."""
         request = bridge_pb2.DispatchRequest(
             renderer=_message(renderer), attempt_id=attempt_id, epoch=epoch, payload=payload
         )
@@ -246,7 +253,7 @@ class RayBackend:
             ) from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:
-        """Yield the bridge's events without end, also after the bridge was restarted."""
+        """Yield the bridge's events. If the bridge is restarted, the events continue, so this never ends."""
         while True:
             try:
                 async for event in self._stub.WatchEvents(

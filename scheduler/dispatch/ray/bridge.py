@@ -1,7 +1,8 @@
-"""The bridge: the farm's only Ray driver. It is a process of its own, which the daemon calls over a unix socket.
+"""The bridge: the farm's only Ray driver. The daemon calls this process over a unix socket.
 
-When a Ray driver loses Ray's control store, Ray ends the driver without warning. The daemon then starts another bridge,
-which finds the renderers again by their names. The bridge decides nothing and stores nothing.
+It is a process of its own because Ray ends a driver without warning when the driver loses Ray's control store (GCS).
+The daemon then starts another bridge, which finds the renderers again by their names. The bridge decides nothing and
+stores nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Starts and stops the bridge: the process that connects the daemon with Ray. Doesn't import Ray.
+"""Starts and stops the bridge: the process that connects the daemon with Ray.
 
-After a restart of the daemon, this module finds the bridge that is still running.
+After a restart of the daemon, this module finds the bridge that is still running. The module doesn't import Ray.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from farm.processes.ray_process import ray_variables, without_ray
 class BridgeProcess(DetachedProcess):
     """The process of a farm's bridge.
 
-    The process waits up to a minute for Ray's head, so it may be started first. Once it is connected to Ray, it answers
-    on the socket.
+    The bridge connects the daemon with Ray. It waits up to a minute for Ray's head, so the bridge may be started before
+    Ray's head. Once the bridge is connected to Ray, it answers on its socket.
 
     Args:
         home: the folder of the farm's state.

@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Make the table of measured speeds."""
     op.create_table(
         "speeds",
         sa.Column("node_id", sa.String(length=100), nullable=False),

@@ -12,7 +12,10 @@ _live_alone = sa.text("state IN ('dispatched', 'running') AND NOT lockstep")
 
 
 def upgrade() -> None:
-    """Mark the attempts of lockstep groups, and leave these attempts out of the unique index."""
+    """Add a column that marks attempts of lockstep groups, and leave these attempts out of a unique index.
+
+    The index allows only one live attempt for each device.
+    """
     op.add_column("attempts", sa.Column("lockstep", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.drop_index("uq_attempts_live_device", table_name="attempts")
     op.create_index(

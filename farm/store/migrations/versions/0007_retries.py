@@ -10,5 +10,8 @@ down_revision = "0006_failures"
 
 
 def upgrade() -> None:
-    """Add the column. It holds the epoch of a task's last retry: only later failures count."""
+    """Add the column `tasks.retried_epoch`: the task's epoch when a person last retried the task.
+
+    A task's epoch is a number that rises with each attempt. Only failures after `retried_epoch` count.
+    """
     op.add_column("tasks", sa.Column("retried_epoch", sa.Integer(), server_default="0", nullable=False))

@@ -10,7 +10,7 @@ down_revision = "0007_retries"
 
 
 def upgrade() -> None:
-    """Make the table. The process that runs this upgrade adds the row when it begins to lead."""
+    """Make the table `leader`, without a row. A process that begins to lead the farm adds the row."""
     op.create_table(
         "leader",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),

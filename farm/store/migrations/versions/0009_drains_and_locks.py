@@ -10,7 +10,7 @@ down_revision = "0008_leader"
 
 
 def upgrade() -> None:
-    """Make the tables and add the column."""
+    """Make the tables `drains` and `locks`, and add the column `nodes.forgotten_at`."""
     op.add_column("nodes", sa.Column("forgotten_at", sa.Float(), nullable=True))
     op.create_table(
         "drains",

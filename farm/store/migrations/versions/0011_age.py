@@ -1,7 +1,7 @@
 """Keep farms with many ended jobs fast.
 
-Rows are indexed by state only if their state can still change. The size of the intermediate results and uploads
-of ended jobs is stored.
+For tasks, attempts and artifacts, an index on the state covers only rows whose state can still change. So this index
+stays small. The total size of what ended jobs leave behind is stored, so that the farm needn't add it up.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ _TOTAL = """
 
 
 def upgrade() -> None:
-    """Replace indexes that hold every job's rows by smaller ones, most of them only of rows that are still in use.
+    """Replace six indexes, and store the size of what ended jobs leave behind.
 
-    Add columns for the size of the intermediate results and uploads of ended jobs, and fill them in.
+    The old indexes grow with every job ever run. Most of the new indexes cover only a few rows, such as unfinished
+    tasks. Ended jobs leave behind their intermediate results and their uploads. The new columns about these leftovers
+    are filled in for existing jobs.
     """
     op.add_column("jobs", sa.Column("leftover_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("artifacts", sa.Column("given", sa.Boolean(), server_default=sa.false(), nullable=False))

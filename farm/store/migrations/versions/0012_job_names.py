@@ -10,7 +10,7 @@ down_revision = "0011_age"
 
 
 def upgrade() -> None:
-    """Add the column, and fill it with the names in the specs of the existing jobs."""
+    """Add the column of names. For jobs that exist already, fill it with the names in their specs."""
     op.add_column("jobs", sa.Column("name", sa.Text(), server_default="", nullable=False))
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     name = "json_extract(spec, '$.name')" if on_sqlite else "spec ->> 'name'"
