@@ -201,7 +201,7 @@ def settle(
 
 
 def changed(options: Options) -> dict[str, Any]:
-    """Return the options that differ from their defaults, as JSON by name."""
+    """Return the options that differ from their defaults: each option's name with its value as JSON."""
     return options.model_dump(mode="json", exclude_defaults=True)
 
 

@@ -262,7 +262,7 @@ class Chosen:
     """A plugin that a job chose, and its options.
 
     Attributes:
-        options: The options that differ from their defaults, as JSON by name.
+        options: The options that differ from their defaults: each option's name with its value as JSON.
     """
 
     name: str
@@ -509,8 +509,8 @@ class JobPart:
         windows: The windows of the video. Each is a pair: the index of its first latent, and the index after its last
             latent.
         version: The version of the plan's format; 0 for plans that are older than version 1.
-        options: Options by the kind of plugin, such as "model". Each kind has its options as JSON by name, without
-            options that have their default.
+        options: Options by the kind of plugin, such as "model". For each kind: each option's name with its value as
+            JSON. Options that have their default value are left out.
         preset: The name of the preset that filled in the job; empty if there was none.
     """
 

@@ -151,7 +151,8 @@ def open_sampler(name: str, options: OpenOptions) -> Sampler:
 
     Args:
         name: The name of the sampler.
-        options: The sampler's options, as JSON by name. Options that have their default are left out.
+        options: The sampler's options: each option's name with its value as JSON. Options that have their default
+            value are left out.
 
     Raises:
         PluginTrouble: No installed plugin has the sampler, or a plugin is broken.
@@ -171,7 +172,8 @@ def open_guidance(
 
     Args:
         name: The name of the guidance.
-        options: The guidance's options, as JSON by name. Options that have their default are left out.
+        options: The guidance's options: each option's name with its value as JSON. Options that have their default
+            value are left out.
         guidance_scale: The scale of classifier-free guidance. A scale in `options` takes precedence.
         sigmas: The window's noise levels. They fall from step to step, and the last is 0.
 

@@ -22,9 +22,9 @@ class SamplerFacts:
 
     Attributes:
         name: The name by which jobs ask for the sampler.
-        summary: What the sampler does, for people.
+        summary: A description of the sampler for people to read.
         options: The class of the sampler's options.
-        evaluations: `evaluations(n)` returns, for each of `n` steps, how often the sampler asks for the velocity.
+        evaluations: `evaluations(n)` returns, for each of `n` steps, how many velocities the sampler needs.
         base_models: Whether the sampler suits base models (models that aren't distilled). If not, the farm warns the
             user about a job that combines the sampler with a base model.
     """
@@ -38,7 +38,7 @@ class SamplerFacts:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of asking the model for the velocity once, at one step.
+    """The cost of one velocity at one step.
 
     Attributes:
         passes: The number of forward passes of the model.
@@ -56,7 +56,7 @@ class GuidanceFacts(Protocol):
 
     Attributes:
         name: The name by which jobs ask for the guidance.
-        summary: What the guidance does, for people.
+        summary: A description of the guidance for people to read.
         options: The class of the guidance's options. If one of these options is called `guidance_scale`, it takes the
             place of the job's field `guidance_scale`.
     """
@@ -129,7 +129,8 @@ class Guidance(Protocol):
 
 
 History = Mapping[str, "Tensor"]
-"""What a step leaves to the next step, by name: float32 tensors [1, N, C], or [1, 1 or N, 1] as noise levels are."""
+"""The tensors that a step leaves to the next step, by name. Each is float32 [1, N, C], or [1, 1 or N, 1] as noise
+levels are."""
 
 
 def _nothing_drawn() -> Tensor:
@@ -151,7 +152,7 @@ class Move:
         noise: Draws standard normal noise [1, N, C]. Every call returns the same noise. It depends only on the step and
             on each token's place in the whole video, so that windows agree where they overlap.
         last: Whether this is the last step of the schedule. It is the same for all windows of a lockstep group.
-        history: The tensors that the sampler's step before this one returned for it, by name. Empty at the first step.
+        history: The tensors that the sampler returned at the previous step, by name. Empty at the first step.
     """
 
     tokens: Tensor
@@ -173,12 +174,14 @@ class Sampler(Protocol):
     """A sampler that was opened for one window."""
 
     def __call__(self, move: Move) -> tuple[Tensor, History]:
-        """Return the tokens at their targets, float32 [1, N, C], and what the next step gets as history.
+        """Return the tokens at their targets, float32 [1, N, C], and the history for the next step.
 
-        How often the sampler evaluates may depend on `move.last` alone, because windows in lockstep evaluate together.
+        The number of calls of `move.evaluate` may depend only on `move.last`, because windows in lockstep make these
+        calls together.
         """
         ...
 
 
 OpenOptions = Mapping[str, Any]
-"""Options as a plan stores them: JSON by name, without those that have their default."""
+"""Options as a plan stores them: each option's name with its value as JSON. Options that have their default value are
+left out."""

@@ -52,8 +52,8 @@ class Media(_Part):
     """A clip or image: an uploaded artifact, or a path on the daemon's host.
 
     Attributes:
-        artifact_id: The id of the uploaded artifact; empty: `path` names the file.
-        path: The path on the daemon's host; empty: `artifact_id` names the file.
+        artifact_id: The id of the uploaded artifact. Empty if `path` names the file.
+        path: The path on the daemon's host. Empty if `artifact_id` names the file.
     """
 
     artifact_id: str = ""
@@ -204,8 +204,8 @@ def frame_rate(fps: float) -> Fraction:
         fps: Frames a second.
 
     Returns:
-        A whole number or an NTSC rate (n·1000/1001), if `fps` is very close to one. Otherwise, the nearest fraction
-        with a denominator up to 1000.
+        A whole number or an NTSC rate (n·1000/1001), if `fps` is very close to such a rate. Otherwise, the nearest
+        fraction with a denominator up to 1000.
     """
     whole = round(fps)
     if abs(fps - whole) < 1e-6:

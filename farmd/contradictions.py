@@ -15,8 +15,10 @@ from farm.timeline import TEMPORAL
 from scheduler.planning.conditions import PreparedMedia, in_order, source_of
 
 UNLIKE = 16.0
-"""dB of PSNR below which two frames less than a latent apart contradict each other. Of scenes that ltx-tiny is trained on,
-2 % of the frames 1 to 7 apart are below it for their own movement (120 scenes), and 92 % of pairs of different scenes."""
+"""Two frames less than a latent apart contradict each other if their PSNR in dB is below this number.
+
+Of scenes that ltx-tiny is trained on, 2 % of the frames 1 to 7 apart are below it for their own movement (120 scenes),
+and 92 % of pairs of different scenes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Meeting:
         return first, second
 
     def note(self, kinds: Sequence[str], db: float) -> str | None:
-        """Return a sentence for people that says how the two frames contradict each other; None if they agree.
+        """Return a sentence for people that says how different the two frames are. Return None if they are alike.
 
         Args:
             kinds: "image" or "clip", for each condition of the job.
@@ -65,10 +67,13 @@ class Meeting:
         # A high PSNR is a likeness: "differ by 3 dB" would read as nearly alike.
         likeness = f"their PSNR is {db:.0f} dB; below {UNLIKE:.0f} dB, two pictures count as different"
         if self.over:
-            return f"{other} at frame {second} contradicts {one}, which the video is made from ({likeness})"
+            return (
+                f"{other} at frame {second} looks very different from that frame of {one}, from which the video is "
+                f"made ({likeness})"
+            )
         room = second - first
         return (
-            f"{one} at frame {first} and {other} at frame {second} contradict each other ({likeness}), but "
+            f"{one} at frame {first} and {other} at frame {second} look very different ({likeness}), but "
             f"the video has only {room} frame{'' if room == 1 else 's'} to get from one to the other; "
             f"move them at least {TEMPORAL} frames apart, or give one of the two a strength below 1"
         )

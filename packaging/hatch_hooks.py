@@ -12,16 +12,16 @@ class SameVersion(MetadataHookInterface):
     """The metadata hook that makes ltx-farm require exactly the same version of ltx-farm-client."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Set the project's dependencies: the client, and the packages that pyproject.toml lists."""
+        """Set the dependencies of ltx-farm: ltx-farm-client, and the packages that pyproject.toml lists."""
         client = f"ltx-farm-client=={metadata['version']}"
         metadata["dependencies"] = [client, *self.config["dependencies"]]
 
 
 class FarmFromAbove(BuildHookInterface):
-    """The build hook that puts the package `farm` into the client's wheel.
+    """The build hook that puts the package `farm` into the wheel of ltx-farm-client.
 
-    The package's folder lies above the client's project, where hatchling doesn't look. An editable install gets no
-    copy of the package, because the copy would hide the package in the checkout.
+    The package's folder lies above the project folder of ltx-farm-client, where hatchling doesn't look. An
+    editable install gets no copy of the package, because the copy would hide the package in the checkout.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

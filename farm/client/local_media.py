@@ -1,4 +1,4 @@
-"""Images and clips for a job that are files on this machine, and their check before the upload."""
+"""Describes a job's images and clips that are files on this machine, and checks these files before the upload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LocalCondition:
         path: The file.
         frame: The pixel frame of the video at which the clip or image begins.
         strength: How firmly the video keeps to the image or clip, from 0 to 1. At 1 the video shows it unchanged.
-        facts: What a probe of the file has found. None if the file wasn't probed yet; `submit` then probes it.
+        facts: What a probe of the file has found. None if the file wasn't probed yet; `submit` then probes the file.
     """
 
     path: str | Path

@@ -38,7 +38,8 @@ class Pass(BaseModel):
 
     Attributes:
         num_inference_steps: The number of steps.
-        timesteps: The noise levels of the steps (above 0, at most 1), from high to low. None: the schedule sets them.
+        timesteps: The noise levels of the steps (above 0, at most 1), from high to low. If None, the schedule sets
+            them.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.
         skip_final_inference_steps: How many of the schedule's last steps are left out. The last step that remains still
             ends at noise level 0.
@@ -84,7 +85,8 @@ class PipelineConfig(Pass):
             pass refines the upscaled result.
         checkpoint_path: The checkpoint's file name.
         precision: The precision of the transformer.
-        sampler: Lightricks' name for the schedule: "from_checkpoint" or "uniform". Any other: linear-quadratic.
+        sampler: Lightricks' name for the schedule: "from_checkpoint" or "uniform". With any other name, the schedule is
+            linear-quadratic.
         stg_mode: What a transformer block does where spatio-temporal guidance (STG) perturbs it.
         text_encoder_model_name_or_path: The text encoder.
         text_encoder_max_tokens: The most tokens of a prompt that the text encoder reads.
@@ -148,7 +150,7 @@ ARGUMENTS = (
 
 @functools.cache
 def published() -> Mapping[str, Mapping[str, Any]]:
-    """Return the configs that Lightricks publishes: the settings of each by its name, without ".yaml"."""
+    """Return the settings of each config that Lightricks publishes, by the config's name. The names have no ".yaml"."""
     text = resources.files(__package__).joinpath("configs.yaml").read_text()
     return {name: settings for name, settings in yaml.safe_load(text).items() if not name.startswith("_")}
 

@@ -1,4 +1,4 @@
-"""Rewrites the farm's refusals of a job for users of `inference.py`, with the names that its call uses.
+"""Rewrites the farm's refusal of a job so that it names the arguments of `inference.py`, not the fields of the job.
 
 Pure: no clock, no I/O.
 """
@@ -23,7 +23,7 @@ _KEY_OF = {"steps": "num_inference_steps", "sampler": "stochastic_sampling", "op
 """The keys of a config whose names differ from those of the job's fields."""
 
 _OF_MEDIA = {"frame": "conditioning_start_frames", "strength": "conditioning_strengths"}
-"""The arguments of an image or clip, by the names of a condition's fields. All others: the path."""
+"""The arguments that give fields of a condition. Every other field comes from `conditioning_media_paths`."""
 
 _CONDITION = re.compile(r"\bconditions\.(\d+)(?:\.(\w+))?")
 
@@ -31,10 +31,10 @@ _CONDITION = re.compile(r"\bconditions\.(\d+)(?:\.(\w+))?")
 def in_its_words(
     error: InvalidSpec, config: PipelineConfig, media: Sequence[str], made_over: bool = False
 ) -> InvalidSpec:
-    """Return a refusal of a job in the words of a call of `inference.py`.
+    """Return the farm's refusal of a job, rewritten for a user of `inference.py`.
 
-    Where `error` names fields of the job, the result names the call's arguments, keys of the config and the user's own
-    files.
+    `error` names fields of the job. In their place, the result names arguments of the call, keys of the config and the
+    user's own files.
 
     Args:
         error: The error with which the farm refused the job.

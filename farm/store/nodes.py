@@ -283,8 +283,8 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"could still be rendering {what}. Soon after the node goes offline, other devices take over that "
-                    "work; then try again",
+                    f"could still be rendering {what}. Wait until the farm has taken this work from the node (soon "
+                    "after the node goes offline). Then try again",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(

@@ -94,7 +94,7 @@ class Profile:
         except OSError as error:
             raise NoProfile(_unreadable(path, error)) from None
         except DamagedFile as error:
-            raise NoProfile(f"{path} is not a profile: {error}") from None
+            raise NoProfile(f"{path} is not a farm's client profile: {error}") from None
         wanted = {"server": str(fields.get("server", ""))}
         here = fields.get("here")
         # Only the original file uses this address. On a copy's machine it would be another machine, or none.
@@ -104,19 +104,23 @@ class Profile:
             given = [name for name in (key, f"{key}_file") if fields.get(name)]
             if len(given) != 1 or not isinstance(fields[given[0]], str):
                 raise NoProfile(
-                    f"{path} is not a profile: it must be JSON with the fields 'server', 'ca' or "
+                    f"{path} is not a farm's client profile: it must be JSON with the fields 'server', 'ca' or "
                     f"'ca_file', and 'token' or 'token_file'. {_COPY_AGAIN}"
                 )
             wanted[given[0]] = fields[given[0]]
         if not wanted["server"]:
-            raise NoProfile(f"{path} is not a profile: its field 'server' is missing or empty. {_COPY_AGAIN}")
+            raise NoProfile(
+                f"{path} is not a farm's client profile: its field 'server' is missing or empty. {_COPY_AGAIN}"
+            )
         if "ca" in wanted and not damaged_files.is_certificate(wanted["ca"]):
             raise NoProfile(
-                f"{path} is not a profile: its field 'ca' is damaged (not a certificate in PEM). {_COPY_AGAIN}"
+                f"{path} is not a farm's client profile: its field 'ca' is damaged (not a certificate in PEM). "
+                f"{_COPY_AGAIN}"
             )
         if "token" in wanted and not _WORD.fullmatch(wanted["token"]):
             raise NoProfile(
-                f"{path} is not a profile: its field 'token' is damaged (it must not contain spaces). {_COPY_AGAIN}"
+                f"{path} is not a farm's client profile: its field 'token' is damaged (it must not contain spaces). "
+                f"{_COPY_AGAIN}"
             )
         return cls(
             host_and_port(wanted["server"], f"server in {path}"),
@@ -201,10 +205,10 @@ def _both(names: Sequence[str]) -> str:
 def _unreadable(path: Path, error: OSError) -> str:
     name = hidden_word(str(path))
     if NOT_SHOWN not in name:
-        return f"cannot read the profile {name}: {error.strerror}"
+        return f"cannot read the client profile {name}: {error.strerror}"
     return (
-        f"the profile must be a file, client.json of a farm, got {NOT_SHOWN}; a client token goes into FARM_TOKEN, with "
-        "FARM_SERVER and FARM_CA, and a join token to `farm-node --join-token`"
+        f"the client profile must be a file (client.json of a farm), got {NOT_SHOWN}; a client token goes into "
+        "FARM_TOKEN, with FARM_SERVER and FARM_CA, and a join token to `farm-node --join-token`"
     )
 
 

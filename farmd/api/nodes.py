@@ -32,14 +32,14 @@ from scheduler.dispatch.sessions import Session, Sessions
 log = structlog.get_logger()
 
 PROGRESS_SECONDS = 1.0
-"""Progress of an attempt is written at most this often; the last step always is."""
+"""The least time between two writes of an attempt's progress. The last step is always written."""
 
 
-LEAVING = "is going away, its agent is ending"
-"""Why a node gets no work whose agent was told to end."""
+LEAVING = "is leaving the farm, because its agent is ending"
+"""The reason why a node gets no work after its agent was told to end."""
 
 LEAVING_SECONDS = 10.0
-"""What must stop for its node to leave, and does not within this time, hangs, and its renderer is ended."""
+"""How long the work on a leaving node may take to stop. Work that takes longer hangs, and its renderer is ended."""
 
 _CAUSES = {
     nodes_pb2.OUTCOME_LOST: Cause.RENDERER_DIED,
@@ -318,7 +318,7 @@ class NodeService(NodeVerbs):
     def _settle(self, completion: nodes_pb2.Completion, node_id: str) -> tuple[Settlement, AttemptRecord]:
         attempt = self._store.attempts.get(completion.attempt.attempt_id)
         if attempt.node_id != node_id:
-            raise NotFound("attempt of this node with the id", attempt.id)
+            raise NotFound("attempt", attempt.id)
         return self._end(completion), attempt
 
     def _end(self, completion: nodes_pb2.Completion) -> Settlement:
@@ -343,7 +343,7 @@ class NodeService(NodeVerbs):
                 return attempts.lacks_input(id, epoch, damaged, completion.error)
             case outcome:
                 cause = _CAUSES.get(outcome, Cause.GIVEN_BACK)
-                return attempts.lose(id, epoch, completion.error or "the node gave it up", cause)
+                return attempts.lose(id, epoch, completion.error or "the node gave up the attempt", cause)
 
     def _damaged(self, artifact_ids: Iterable[str]) -> list[str]:
         """Return the artifacts that the farm no longer has whole. The node's own disk or network damaged the others."""

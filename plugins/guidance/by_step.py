@@ -1,13 +1,15 @@
 """Turns a job's guidance settings into the guidance of each denoising step.
 
 Pure: this module does no I/O. A setting is one number for all steps, or a list with an entry for each noise level.
-People bring settings from two programs. The same number can mean different things in these programs:
+People bring settings from two programs. The same number can mean different things in these programs.
+STG stands for spatio-temporal guidance.
 
 | | Lightricks' inference.py | ComfyUI-LTXVideo |
 |---|---|---|
-| the entry that applies at noise level t | the first with a level of t or less, else the last | the one with the smallest level of t or more, else the last |
+| the list entry used at noise level t | the first entry with a level ≤ t | the entry with the lowest level ≥ t |
+| the list entry used if there is no such entry | the last entry | the last entry |
 | the guided quantity | velocities | clean estimates (x0) |
-| the value of `rescale` for "off" | 1 (0 has no effect either) | 0 |
+| the values of `rescale` that turn it off | 0 and 1 | 0 |
 | the steps that are rescaled | those with STG | all |
 | steps above the noise level `skip_above` | the setting doesn't exist | the clean estimate is 0, and the model doesn't run |
 
@@ -34,8 +36,8 @@ class Dialect(StrEnum):
 class Perturbation(StrEnum):
     """What a perturbed transformer block does instead of its self-attention (Lightricks' `stg_mode`)."""
 
-    VALUES = "attention_values"  #: hands its values through
-    SKIP = "attention_skip"  #: hands its input through
+    VALUES = "attention_values"  #: passes its values on
+    SKIP = "attention_skip"  #: passes its input on
     BLOCK = "transformer_block"  #: does nothing at all
 
 

@@ -32,22 +32,23 @@ class LightricksOptions(Options):
     guidance_scale: Annotated[
         Strength | Strengths | None,
         Field(
-            description="How far to go from the answer to the negative prompt through the answer to the prompt; 1 is off. A list "
-            "has one entry for each of guidance_timesteps. Without it, the job's guidance_scale."
+            description="Strength of classifier-free guidance: away from the negative prompt, towards the prompt; 1 "
+            "is off. A list has one value for each noise level in guidance_timesteps. Default: the job's "
+            "guidance_scale."
         ),
     ] = None
     stg_scale: Annotated[
         Strength | Strengths,
         Field(
-            description="Spatio-temporal guidance: how far to go away from the answer of the model with perturbed blocks; 0 is "
-            "off."
+            description="Strength of spatio-temporal guidance: away from what the model predicts with perturbed "
+            "blocks; 0 is off."
         ),
     ] = 0.0
     rescaling_scale: Annotated[
         Strength | Strengths,
         Field(
-            description="How far the spread of the guided velocity is brought back to that of the answer to the prompt; 1 is "
-            "off. It acts only where stg_scale does."
+            description="How far the spread of the guided velocity is brought back to the spread before guidance; 1 is "
+            "off. It has an effect only in steps where stg_scale is above 0."
         ),
     ] = 1.0
     skip_block_list: Annotated[
@@ -61,22 +62,22 @@ class LightricksOptions(Options):
         tuple[Level, ...],
         Field(
             max_length=200,
-            description="Falling noise levels to which the entries of the lists belong. At a step the first one counts that is "
-            "at most the step's level, or else the last.",
+            description="Noise levels, from high to low: one for each value of a list. A step uses the value of the "
+            "first level that is at most the step's noise level. If there is none, it uses the last value.",
         ),
     ] = ()
     stg_mode: Annotated[
         Perturbation,
         Field(
-            description="What a perturbed block does in place of self-attention: it passes its values on, passes its input on, "
-            "or does nothing at all."
+            description="What a perturbed block does in place of self-attention: it passes its values on, passes its "
+            "input on, or does nothing at all."
         ),
     ] = Perturbation.VALUES
     cfg_star_rescale: Annotated[
         bool,
         Field(
-            description="Whether the answer to the negative prompt is first scaled to the part that it shares with the answer "
-            "to the prompt (CFG-Zero*)."
+            description="Whether the prediction for the negative prompt is first scaled to fit the prediction for "
+            "the prompt (CFG-Zero*)."
         ),
     ] = False
 
@@ -88,31 +89,36 @@ class ComfyuiOptions(Options):
         str,
         Field(
             max_length=100,
-            description=f"Values published with ComfyUI-LTXVideo, for all options that aren't given: {', '.join(PRESETS)}.",
+            description=f"A preset of ComfyUI-LTXVideo: {', '.join(PRESETS)}. It sets all options that aren't given.",
         ),
     ] = ""
     sigmas: Annotated[
         tuple[Level, ...],
         Field(
             max_length=200,
-            description="Falling noise levels to which the entries of the lists belong. At a step the smallest one counts that "
-            "is at least the step's level, or else the last.",
+            description="Noise levels, from high to low: one for each value of a list. A step uses the value of the "
+            "smallest level that is at least the step's noise level. If there is none, it uses the last value.",
         ),
     ] = ()
     cfg: Annotated[
         Entries | None,
         Field(
-            description="Scales of classifier-free guidance, one for all steps or one a noise level; 1 is off. Without it, the "
-            "job's guidance_scale."
+            description="Strength of classifier-free guidance, one for all steps or one for each noise level in "
+            "sigmas; 1 is off. Default: the job's guidance_scale."
         ),
     ] = None
-    stg: Annotated[Entries, Field(description="Scales of spatio-temporal guidance, likewise; 0 is off.")] = (
-        0.0,
-    )
+    stg: Annotated[
+        Entries,
+        Field(
+            description="Strength of spatio-temporal guidance, one for all steps or one for each noise level in "
+            "sigmas; 0 is off."
+        ),
+    ] = (0.0,)
     rescale: Annotated[
         Entries,
         Field(
-            description="How far the spread of the guided clean estimate is brought back, likewise; 0 is off and 1 is full."
+            description="How far the spread of the guided clean estimate is brought back to the spread before "
+            "guidance, one value for all steps or one for each noise level in sigmas; 0 is off and 1 is full."
         ),
     ] = (0.0,)
     layers: Annotated[
@@ -120,16 +126,17 @@ class ComfyuiOptions(Options):
         Field(
             min_length=1,
             max_length=200,
-            description="Numbers of the transformer blocks whose attention is perturbed, likewise.",
+            description="Numbers of the transformer blocks whose attention is perturbed: one list for all steps, or "
+            "one for each noise level in sigmas.",
         ),
     ] = ((),)
-    cfg_star_rescale: Annotated[bool, Field(description="As in guidance lightricks.")] = False
+    cfg_star_rescale: Annotated[bool, Field(description="The same as in the guidance lightricks.")] = False
     skip_steps_sigma_threshold: Annotated[
         float,
         Field(
             gt=0,
             le=1,
-            description="Noise level above which the model isn't asked, and the clean estimate is taken as 0.",
+            description="Noise level above which the model doesn't run. The clean estimate is then 0.",
         ),
     ] = 1.0
 
@@ -203,7 +210,9 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
         if len(entries) == 1 or len(entries) == len(scales.levels):
             continue
         if not scales.levels:
-            problem = f"must be one value for all steps (`{levels}` is empty)"
+            problem = (
+                f"must be one value for all steps (a list needs a noise level in `{levels}` for each value)"
+            )
         else:
             problem = (
                 f"must be one value for all steps or {len(scales.levels)} values "
@@ -223,7 +232,7 @@ class _Guidance:
         self.name, self.summary, self.options = name, summary, options
 
     def costs(self, options: Options, guidance_scale: float, sigmas: Sequence[float]) -> tuple[StepCost, ...]:
-        """Return what each step costs; see farm.sampling.GuidanceFacts."""
+        """Return what each step costs (see farm.sampling.GuidanceFacts)."""
         steps = by_step(scales_of(options, guidance_scale), sigmas)
         return tuple(
             StepCost(step.passes, step.asks_negative, step.blocks if step.asks_perturbed else ())
@@ -284,7 +293,7 @@ def farm_guidances() -> list[GuidanceFacts]:
         ),
         _Guidance(
             "comfyui",
-            "the same as ComfyUI-LTXVideo's STG Guider Advanced does it, on clean estimates, with its own presets",
+            "guidance on clean estimates, as in ComfyUI-LTXVideo's STG Guider Advanced, with the presets of that node",
             ComfyuiOptions,
         ),
     ]

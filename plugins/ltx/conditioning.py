@@ -40,8 +40,8 @@ class Extra:
 
     Attributes:
         latents: The extra latents, [C, k, h, w].
-        frame: The frame of the window at which the extra latents begin. It may be below 0, which is before the window,
-            if there is only a single extra latent.
+        frame: The frame of the window at which the extra latents begin. A single extra latent may lie before the
+            window. Its frame is then below 0.
         strength: From 0 to 1; below 1 the latents are mixed with ``noise``.
         noise: Noise of the same shape as ``latents``; not needed at strength 1.
         shares: How much each of the window's K prompts applies to each extra latent, float32 [K, k]. If None, an extra
@@ -55,7 +55,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return an index for each extra latent: that of the window's own latent at the same time.
+        """For each extra latent, return the index of the window's own latent at the same time.
 
         For an extra latent before the window, the index is 0.
         """
@@ -78,7 +78,7 @@ def window_tail(
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
 
     Args:
-        latents: The latents of the previous window, [C, n, h, w]. Its last `overlap` latents are enough.
+        latents: The latents of the previous window, [C, n, h, w]. The last `overlap` latents are enough.
         overlap: How many of the last latents to use.
         strength: From 0 to 1 (see `Extra`).
         noise: Noise [C, overlap, h, w]; needed if ``strength`` is below 1.

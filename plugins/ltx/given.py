@@ -16,7 +16,8 @@ import numpy as np
 from farm.media.picture import psnr
 
 NOT_FOLLOWED = 22.0
-"""PSNR in dB to what was made in its place, below which the windows didn't follow a given frame: it stands out.
+"""A given frame stands out if its PSNR in dB to the frame rendered in its place is below this number. The
+windows then didn't follow the given frame.
 
 Measured on ltx-tiny at 160x96, 8 steps, an image at frame 120 of 145 behind one at frame 0, 17 seeds, hierarchical and
 autoregressive. Where the windows showed the image's background, and its shape in its colour within 8 pixels of its place,
@@ -25,7 +26,7 @@ it was 23.0 to 31.5 dB (21 of 21). Where the image was of another scene and the 
 Nothing was measured with the released models."""
 
 MOST_NOTES = 10
-"""Notes of one decode: a person who gives hundreds of frames wants the worst, and how many there are."""
+"""The most notes of one decode. A person who gives hundreds of frames wants the worst, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ class Difference:
             span = f"{self.begins} to {self.begins + self.frames - 1}"
             what, at = f"clip at frames {span} of the video", f" at frame {self.frame}"
         return (
-            f"the {what} differs from what was rendered in its place (PSNR {self.db:.0f} dB{at}; a PSNR below {NOT_FOLLOWED:.0f} dB stands out); "
-            "try another seed, or give a strength below 1, with which the video keeps the rendered frames"
+            f"the {what} differs from what was rendered in its place (PSNR {self.db:.0f} dB{at}; "
+            f"a PSNR below {NOT_FOLLOWED:.0f} dB stands out). Try another seed, or give a strength below 1: then the "
+            "video shows what was rendered"
         )
 
 
@@ -133,11 +135,12 @@ def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
     if rest := len(missed) - len(notes):
         notes.append(
-            f"{rest} of the job's other images and clips differ from what was rendered in their place: each has a PSNR below {NOT_FOLLOWED:.0f} dB"
+            f"{rest} more images and clips of the job differ from what was rendered in their place: "
+            f"each has a PSNR below {NOT_FOLLOWED:.0f} dB"
         )
     # What is equal to the last bit has no PSNR, and JSON no infinity.
     given = [
         {"condition": one.condition, "frame": one.frame, "db": round(min(one.db, 99.0), 1)} for one in found
     ]
-    words = f"given frames have a PSNR of {min(found[0].db, 99.0):.0f} dB or more to what was rendered there"
+    words = f"given frames have a PSNR of {min(found[0].db, 99.0):.0f} dB or more to the rendered frames"
     return words, {"given": given} | ({"notes": notes} if notes else {})

@@ -13,15 +13,18 @@ from farm.sampling import History, Move
 
 
 def euler(move: Move) -> tuple[Tensor, History]:
-    """Follow the velocity to the target level. Source: diffusers, FlowMatchEulerDiscreteScheduler."""
+    """Take one Euler step: follow the model's velocity to the target noise level.
+
+    Source: diffusers, FlowMatchEulerDiscreteScheduler.
+    """
     return move.tokens + (move.sigma - move.target) * -move.velocity, {}
 
 
 def heun(move: Move) -> tuple[Tensor, History]:
-    """Follow the mean of the velocity at the start of the step and the velocity at its end.
+    """Take one Heun step: follow the mean of two velocities of the model, at the start and at the end of the step.
 
-    The second velocity takes a second forward pass, except in the last step. A token whose target is 0 follows only
-    the first velocity, because the flow has no velocity at 0.
+    The second velocity costs a second forward pass. The last step follows only the first velocity. A token
+    whose target is 0 also follows only the first velocity, because the flow has no velocity at 0.
     Source: Karras et al., arXiv 2206.00364, algorithm 1.
     """
     first, _ = euler(move)
@@ -33,10 +36,10 @@ def heun(move: Move) -> tuple[Tensor, History]:
 
 
 def stochastic(move: Move) -> tuple[Tensor, History]:
-    """Take the clean estimate, and mix fresh noise into it up to the target level.
+    """Mix fresh noise into the model's estimate of the clean latents, up to the target noise level.
 
     Use this sampler with distilled models only. At high noise, a base model's clean estimate is an average of possible
-    videos. With such a model each step would lose variance.
+    videos, so each step would lose variance.
 
     Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
     """
@@ -69,7 +72,7 @@ def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, His
 
 
 def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
-    """Go to the target level, and replace a part of the remaining noise with fresh noise.
+    """Go to the target noise level, and replace a part of the remaining noise with fresh noise.
 
     Args:
         move: the step's input.
@@ -93,8 +96,8 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
 def dpmpp_2m(move: Move) -> tuple[Tensor, History]:
     """Combine the clean estimates of this step and the previous step.
 
-    The method is of second order, with one forward pass a step. Three steps are only of first order: a token's first
-    step, the step from pure noise (whose log-SNR is infinite), and the step to 0.
+    The method is of second order, with one forward pass a step. Three kinds of steps are only of first order: a
+    token's first step, the step from pure noise (whose log-SNR is infinite), and the step to 0.
 
     Source: Lu et al., arXiv 2211.01095, DPM-Solver++(2M), with λ = log((1 - σ)/σ).
     """

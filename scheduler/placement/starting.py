@@ -12,7 +12,7 @@ import textwrap
 from dataclasses import dataclass
 
 AGAIN_SECONDS = 5.0
-"""Between two requests for a renderer that has not come up."""
+"""The time between two requests for a renderer that isn't up yet."""
 
 SLOW_SECONDS = 30.0
 """A renderer comes up in 3 to 15 s; for one that takes longer than this there is something to say."""
@@ -59,7 +59,8 @@ class Starting:
     def unwanted(self, device: Device) -> None:
         """Record that no renderer is wanted on the device now.
 
-        Unlike `up`, this doesn't reset the time after which the device's raylet (Ray's process there) is restarted.
+        The farm restarts a device's raylet (Ray's process there) if no renderer starts within some time. Every restart
+        doubles this time. The method `up` sets it back to its first value; this method doesn't.
         """
         self._waits.pop(device, None)
 
@@ -95,7 +96,7 @@ class Starting:
         self._waits[device].since = None
 
     def heard(self, device: Device, words: str) -> bool:
-        """Record Ray's message about a renderer that Ray didn't start, or that has died.
+        """Record Ray's message about a renderer that didn't start or has died.
 
         Returns whether the message is new. It isn't new if it differs from the last message only in numbers.
         """

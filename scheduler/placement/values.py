@@ -12,7 +12,7 @@ class ReadyTask:
 
     - `order`: the task's position among the tasks of its job.
     - `vram_bytes`: the device memory that the task needs.
-    - `inputs`: how many bytes the task reads, by the id of the node that made them.
+    - `inputs`: maps the id of a node to how many bytes of the task's input this node made.
     - `passed_over`: for how many seconds the task has waited for a busy device, although another device was free.
     - `load_bytes`: how many bytes a device has to load if the task's model isn't in the device's memory yet.
     - `group`: the task's lockstep group, whose tasks take each step together; "" if the task has no group.
@@ -40,15 +40,16 @@ class ReadyTask:
 class Slot:
     """A device on which tasks can be placed.
 
-    - `models`: the models that the node has: the hash of the weights by model name.
+    - `models`: maps the name of each model on the node to the hash of the model's weights.
     - `busy`: True if the device works on a task now. That task takes about `busy_for` more seconds.
     - `usable`: True if the device takes work. If not, `reason` says why.
-    - `rates`: the device's speed with each model, in FLOPs a second. For other models it is `flops_per_second`.
+    - `rates`: the device's speed with each model, in FLOPs a second. For all other models, the speed is
+      `flops_per_second`.
     - `warm`: the models in the device's memory; None if they aren't known.
     - `starting_for`: how many more seconds the device's renderer needs to start.
     - `local`: True if the device is on the daemon's host, so that artifacts cross no network.
-    - `lacks`: the models that the node should have but doesn't: the reason by model name. The key "" stands for all
-      models.
+    - `lacks`: the models that the node should have but lacks. Maps the name of each of them to the reason. The key ""
+      stands for all models.
     """
 
     node_id: str
@@ -95,9 +96,9 @@ class Assignment:
 class Placement:
     """The result of placement: which tasks get which device, and why the other tasks wait.
 
-    - `waiting`: why each of the other tasks waits: a sentence by task id.
-    - `passed_over`: the ids of tasks that wait for a busy device, although another device is free. They wait because
-      they end sooner on the busy device.
+    - `waiting`: maps the id of each other task to a sentence that says why the task waits.
+    - `passed_over`: the ids of tasks that wait for a busy device, although another device is free. Such a
+      task would end later on the free device.
     """
 
     assignments: tuple[Assignment, ...]

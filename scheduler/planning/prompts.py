@@ -41,7 +41,8 @@ class PromptTimeline:
         """
         if len(changes) != len(prompts) - 1:
             raise ValueError(
-                f"the number of changes must be one less than the number of prompts, got {len(changes)} changes and {len(prompts)} prompts"
+                f"the number of prompt changes must be one less than the number of prompts, got {len(changes)} prompt "
+                f"changes and {len(prompts)} prompts"
             )
         texts = tuple(dict.fromkeys(prompts))
         return cls(texts, tuple(texts.index(text) for text in prompts), tuple(changes), crossfade)

@@ -136,7 +136,7 @@ def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) ->
 def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
     """Train the imported transformer and text encoder further by rectified flow.
 
-    The result still needs no guidance at sampling.
+    Like the imported model, the trained model needs no guidance when it samples.
     """
     _train(run, "onward", minutes, rate, tokens, start="imported", guidance=flow.GUIDANCE)
 

@@ -235,7 +235,7 @@ def test_a_damaged_profile_is_said_to_be_one(tmp_path):
     file = tmp_path / "client.json"
     for text in ("", "[]", '{"server": "a:1"}', '"text"'):
         file.write_text(text)
-        with pytest.raises(NoProfile, match="is not a profile"):
+        with pytest.raises(NoProfile, match="is not a farm's client profile"):
             Profile.load(file)
     file.write_text('{"server": "a:1", "ca_file": "ca.pem", "token_file": "t"}')
     with pytest.raises(NoProfile, match="CA certificate"):

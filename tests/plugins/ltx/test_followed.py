@@ -113,7 +113,7 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
     assert len(notes) == min(len(missed), MOST_NOTES + 1)
     if len(missed) > MOST_NOTES:
         assert notes.pop().startswith(
-            f"{len(missed) - MOST_NOTES} of the job's other images and clips differ from what was rendered in their place"
+            f"{len(missed) - MOST_NOTES} more images and clips of the job differ from what was rendered in their place"
         )
     assert {one.note for one in sorted(missed, key=lambda one: (one.db, one.frame))[:MOST_NOTES]} == set(
         notes
@@ -123,7 +123,8 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
 def test_the_words_say_image_or_clip_frame_and_decibels():
     image = Difference(0, 120, 1, 120, 21.4)
     assert image.note.startswith(
-        "the image at frame 120 of the video differs from what was rendered in its place (PSNR 21 dB; a PSNR below 22 dB stands out); "
+        "the image at frame 120 of the video differs from what was rendered in its place "
+        "(PSNR 21 dB; a PSNR below 22 dB stands out). "
     )
     clip = replace(image, frames=14, frame=133)
     assert clip.note.startswith(

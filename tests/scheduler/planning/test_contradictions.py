@@ -68,12 +68,13 @@ def test_the_words_name_both_with_their_frames_and_decibels():
     beside, within = Meeting(1, 0, (120, 124)), Meeting(0, 1, (20, 20), over=True)
     kinds = ["clip", "image"]
     assert beside.note(kinds, 9.2) == (
-        "image 2 at frame 120 and clip 1 at frame 124 contradict each other (their PSNR is 9 dB; below 16 dB, "
+        "image 2 at frame 120 and clip 1 at frame 124 look very different (their PSNR is 9 dB; below 16 dB, "
         "two pictures count as different), but the video has only 4 frames to get from one to the other; "
         "move them at least 8 frames apart, or give one of the two a strength below 1"
     )
     assert within.note(kinds, 9.2) == (
-        "image 2 at frame 20 contradicts clip 1, which the video is made from (their PSNR is 9 dB; below 16 dB, "
+        "image 2 at frame 20 looks very different from that frame of clip 1, from which the video is made "
+        "(their PSNR is 9 dB; below 16 dB, "
         "two pictures count as different)"
     )
     assert beside.note(kinds, UNLIKE) is within.note(kinds, UNLIKE) is None
