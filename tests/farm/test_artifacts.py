@@ -34,7 +34,7 @@ def test_what_is_not_whole_leaves_nothing(tmp_path):
     store = ArtifactStore(str(tmp_path / "store"))
     writing = store.begin(store.location_for("a1"))
     writing.write(CONTENT[:1000])
-    with pytest.raises(Corrupt, match="received 1000 bytes"):
+    with pytest.raises(Corrupt, match="the 1000 received bytes"):
         writing.commit(SHA256)
     store.begin(store.location_for("a2")).abort()
     assert files(store) == [] and store.trouble == ""

@@ -207,7 +207,7 @@ def test_a_name_that_the_record_cannot_take_is_refused_before_anything_is_stored
         ([{}, CONTENT, b"x"], "size: "),
         ([CONTENT], "header: "),
         ([], "header: "),
-        ([{}], "received 0 bytes"),
+        ([{}], "the 0 received bytes"),
     ],
 )
 def test_an_upload_that_is_not_what_its_header_says_is_refused_and_leaves_nothing(

@@ -87,7 +87,7 @@ def test_cut_data_is_found_and_the_frame_named(tmp_path, share):
     cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
     with pytest.raises(MediaError, match=r"truncated.* frame \d+") as refusal:
         probe(cut)
-    named = int(str(refusal.value).split(" frame ")[1].split()[0])
+    named = int(str(refusal.value).split(" frame ")[1].split()[0].rstrip(";"))
     assert abs(named - 20 * share) <= 3
     with pytest.raises(MediaError, match="truncated"):
         read_frames(cut, 64, 48, 30)
@@ -157,5 +157,5 @@ def test_a_result_over_the_limit_is_refused_before_it_is_made(tmp_path):
 )
 def test_a_size_or_rate_that_is_not_positive_is_refused(tmp_path, width, height, fps):
     clip = grey_clip(tmp_path / "clip.mp4", 2)
-    with pytest.raises(ValueError, match="accepted"):
+    with pytest.raises(ValueError, match="must"):
         read_frames(clip, width, height, fps)

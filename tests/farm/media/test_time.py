@@ -130,5 +130,5 @@ def test_a_constant_rate_resampled_to_itself_is_unchanged(count, fps, start):
 
 @pytest.mark.parametrize(("times", "fps"), [([], 30), ([0.0, 0.2, 0.1], 30), ([0.0], 0), ([0.0], -25)])
 def test_times_that_make_no_sense_are_refused(times, fps):
-    with pytest.raises(ValueError, match="accepted"):
+    with pytest.raises(ValueError, match="must"):
         resample_times(times, 1.0, fps)

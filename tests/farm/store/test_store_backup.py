@@ -107,7 +107,7 @@ def test_what_is_no_whole_backup_of_this_kind_is_refused_and_nothing_changes(url
     other = b"PGDMP" if sqlite else b"SQLite format 3\0"
     spoiled = {
         "cut": (whole[: len(whole) * 2 // 3], "damaged|malformed|failed|not restored"),
-        "other": (other + bytes(5000), "is a backup of"),
+        "other": (other + bytes(5000), "is a backup from"),
         "text": (b"hello", "is not a backup"),
         "absent": (None, "cannot read"),
     }
@@ -217,7 +217,7 @@ def test_what_is_no_file_is_no_backup_and_nobody_waits_for_it(tmp_path, farmctl,
     OF_TEXT[kind](file)
     refused = farmctl(f"sqlite:///{tmp_path}/farm.db", "restore", file)
     assert refused.exit_code and (
-        f"{file} is not a file" in refused.stderr or "is a directory" in refused.stderr
+        f"{file} must be an ordinary file" in refused.stderr or "is a directory" in refused.stderr
     )
 
 
