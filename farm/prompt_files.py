@@ -106,7 +106,10 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
     if not rows:
         return
     if not isinstance(rows, list):
-        raise _Wrong("the file must be a list of rows, such as '- frame: 240' with 'text: it stops' below it")
+        raise _Wrong(
+            "the file must be a list of rows; for example, write '- frame: 240' and, on the next line, "
+            "'  text: the river freezes'"
+        )
     for number, row in enumerate(rows, 1):
         yield f"row {number}", row
 
@@ -114,7 +117,7 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
 def _advice(problem: str | None) -> str:
     """Return what to do about a problem that YAML's own words don't explain: a text such as 2001: A space odyssey."""
     if problem == "mapping values are not allowed here":
-        return '; put quotes around a text that contains a colon and a space, such as text: "2001: a space station"'
+        return '; put quotes around a text that contains a colon and a space, as in `text: "2001: a space station"`'
     return ""
 
 
@@ -135,7 +138,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 continue
             if filled[0].startswith("#") and (len(filled) == 1 or not columns):
                 raise _Wrong(
-                    f"{place}: this line looks like a comment ('#'), but CSV has no comments; remove the line, or use YAML"
+                    f"{place}: the line begins with '#', but CSV has no comments; remove the line, or use a YAML file"
                 )
             if not columns:
                 columns = [cell.strip().lower() for cell in cells]
@@ -156,8 +159,8 @@ def _check_header(columns: list[str]) -> None:
     if unknown or "text" not in columns or len(set(columns)) < len(columns):
         found = ", ".join(shown(column, 60) for column in columns)
         raise _Wrong(
-            'the first line must name the column "text", and may also name "frame", "seconds" and "timecode", '
-            f"each only once; got {found}"
+            'the first line must name the column "text", and may name "frame", "seconds" and "timecode"; '
+            f"no name may come twice; got {found}"
         )
 
 
@@ -165,8 +168,8 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
     """Return the frame and the text of a row. Raises ValueError."""
     if not isinstance(row, Mapping):
         raise _Wrong(
-            'the row must have "text" and one of "frame", "seconds" and "timecode", '
-            "such as 'frame: 240' and 'text: it stops'"
+            'the row must have "text" and one of "frame", "seconds" and "timecode"; '
+            "for example, 'frame: 240' and 'text: the river freezes'"
         )
     if _TOO_MANY in row:
         raise _Wrong(
@@ -177,7 +180,7 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
         # Between braces a comma ends a text.
         advice = "" if row[unknown[0]] else "; put quotes around a text that contains a comma"
         raise _Wrong(
-            f"the row may have only the keys {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}"
+            f"each key of the row must be one of {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}"
         )
     for key, value in row.items():
         if not isinstance(value, str):
@@ -221,7 +224,7 @@ def check_within(frame: int, frames: int) -> None:
     """Raise ValueError if a prompt at `frame` would begin after the end of a video of `frames` frames."""
     if frame >= frames:
         raise ValueError(
-            f"the prompt begins at frame {frame}, but the video has only {frames} frames, and the first is frame 0"
+            f"the prompt begins at frame {frame}, but the video has only {frames} frames (the first is frame 0)"
         )
 
 
@@ -232,5 +235,5 @@ def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     if before and frame <= before[-1][0]:
         raise _Wrong(
             f"the prompt begins at frame {frame}, but the prompt of the previous row begins at frame {before[-1][0]}; "
-            "each prompt must begin after the one before it"
+            "each prompt must begin after the previous prompt"
         )

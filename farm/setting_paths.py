@@ -47,7 +47,7 @@ def filled_in(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise NoHome(
-            f"{str(path)!r} is in a home folder, but this user has none (no HOME, no entry in the system's list of users); "
+            f"{str(path)!r} begins with ~, but the system does not know that home folder; "
             "set HOME, or give an absolute path"
         ) from None
 

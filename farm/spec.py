@@ -177,7 +177,7 @@ class JobSpec(_Part):
         frames = [prompt.frame for prompt in self.later_prompts]
         if any(later <= earlier for earlier, later in pairwise(frames)):
             raise ValueError(
-                f"every `frame` in `later_prompts` must be higher than the one before, "
+                f"every `frame` in `later_prompts` must be higher than the previous `frame`, "
                 f"got {', '.join(map(str, frames))}"
             )
         if frames and frames[-1] >= self.frames:

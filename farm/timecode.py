@@ -29,7 +29,7 @@ def frame_of(timecode: str, rate: Fraction) -> int:
     count = -(-rate.numerator // rate.denominator)
     if rate not in (count, Fraction(count * 1000, 1001)):
         raise ValueError(
-            f"a timecode can't be used at {float(rate):g} fps, only at whole frame rates and NTSC rates; give seconds"
+            f"a timecode can't be used at {float(rate):g} fps; give seconds, or choose a whole or NTSC frame rate"
         )
     if number >= count:
         raise ValueError(
@@ -45,7 +45,7 @@ def frame_of(timecode: str, rate: Fraction) -> int:
     dropped = count // 15
     if seconds == 0 and number < dropped and minutes % 10:
         raise ValueError(
-            f"drop-frame timecode skips the label '{timecode}'; give the timecode of another frame"
+            f"in drop-frame timecode, no frame has the label '{timecode}'; give the timecode of another frame"
         )
     whole = hours * 60 + minutes
     return frame - dropped * (whole - whole // 10)

@@ -68,14 +68,14 @@ class Meeting:
         likeness = f"their PSNR is {db:.0f} dB; below {UNLIKE:.0f} dB, two pictures count as different"
         if self.over:
             return (
-                f"{other} at frame {second} looks very different from that frame of {one}, from which the video is "
-                f"made ({likeness})"
+                f"the video is made from {one}, but {other} at frame {second} looks very different from the same frame "
+                f"of {one} ({likeness})"
             )
         room = second - first
         return (
             f"{one} at frame {first} and {other} at frame {second} look very different ({likeness}), but "
-            f"the video has only {room} frame{'' if room == 1 else 's'} to get from one to the other; "
-            f"move them at least {TEMPORAL} frames apart, or give one of the two a strength below 1"
+            f"are only {room} frame{'' if room == 1 else 's'} apart in the video; "
+            f"move the two at least {TEMPORAL} frames apart, or give one of the two a strength below 1"
         )
 
 

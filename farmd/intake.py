@@ -170,8 +170,8 @@ class Intake:
         faster = f"storyboard_model={smaller} would make the drawing much faster"
         return [
             (
-                f"storyboard: {share:.0%} of the job's work is drawing the storyboard, and the job's other tasks wait "
-                f"for it; {faster}"
+                f"storyboard: drawing the storyboard is {share:.0%} of the job's work, and the job's other "
+                f"tasks wait for the storyboard; {faster}"
             )
         ]
 
@@ -265,7 +265,8 @@ class Intake:
             if artifact.state in KEPT_NO_LONGER:
                 raise InvalidSpec(
                     f"{field}.artifact_id",
-                    f"the file {artifact.filename} is no longer kept (keep.days in farm.toml says how long files are kept); upload the file again",
+                    f"the farm no longer keeps the file {artifact.filename} (see keep.days in farm.toml); "
+                    "upload the file again",
                 )
             return artifact.id, None
         if not Path(media.path).is_absolute():
@@ -358,20 +359,22 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
     if facts.kind == "video" and (facts.variable_frame_rate or facts.fps != rate):
         given = "a variable frame rate" if facts.variable_frame_rate else f"{float(facts.fps):g} fps"
         notes.append(
-            f"{which}: its {facts.frames} frames at {given} are resampled to {count} at {float(rate):g} fps"
+            f"{which}: the farm resamples the clip's {facts.frames} frames at {given} "
+            f"to {count} frames at {float(rate):g} fps"
         )
     if facts.has_audio:
-        notes.append(f"{which}: its sound is dropped")
+        notes.append(f"{which}: the farm drops the clip's sound")
     notes += [f"{which}: {ignored}" for ignored in facts.ignored]
     if count > spec.frames:
         raise InvalidSpec(
             field,
-            f"the clip has {count} frames at {float(rate):g} fps, but the video has only {spec.frames}; "
-            f"ask for at least {count} frames or give a shorter clip",
+            f"the clip has {count} frames at {float(rate):g} fps, but the video has only {spec.frames} frames; "
+            f"ask for at least {count} frames, or give a shorter clip",
         )
     if (facts.width, facts.height) != (spec.width, spec.height):
         notes.append(
-            f"{which}: it is scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height}, and then cropped"
+            f"{which}: the farm scales the picture from {facts.width}x{facts.height} "
+            f"to cover {spec.width}x{spec.height}, then crops the edges"
         )
     return count, notes
 

@@ -245,15 +245,17 @@ def _farm_name(authority: Authority, store_url: str) -> str:
 )
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Folder of the farm's state.")
 @click.option("--listen", help="Address and port of the gRPC server, such as 127.0.0.1:7433.")
-@click.option("--stop", is_flag=True, help="Only end the Ray processes that a stopped farmd left running.")
+@click.option(
+    "--stop", is_flag=True, help="End the Ray processes that a stopped farmd left running, then exit."
+)
 @click.version_option(__version__)
 def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -> None:
-    """The farm's daemon: API, job store and scheduler.
+    """Run the farm's daemon. It contains the API, the job store and the scheduler.
 
     `farmctl config example` prints every setting with its default.
 
-    farmd ends on SIGTERM or Ctrl-C. Ray and the renderers go on, so farmd can be restarted in the middle of a job.
-    `farmctl down` also ends Ray and the renderers.
+    farmd ends on SIGTERM or Ctrl-C. Ray and the renderers keep running, so farmd can be restarted in the middle of a
+    job. `farmctl down` also ends Ray and the renderers.
     """
     try:
         config = load_config(path, os.environ, {"home": home, "server.listen": listen})

@@ -307,7 +307,7 @@ async def _join(config: NodeConfig) -> identity.NodeIdentity:
                 # Waiting would never help: whoever answers there isn't the farm that made the token.
                 raise AgentRefused(
                     f"join_token: doesn't match the certificate of the farm at {config.server}; use the command that "
-                    "`farmctl node enroll` prints on that farm. If you did, check this machine's clock"
+                    "`farmctl node enroll` prints on that farm. If the command is right, check this machine's clock"
                 ) from None
             if not told:
                 log.warning("can't register yet; retrying", server=config.server, problem=error.details())
@@ -327,17 +327,18 @@ def _keep_others_out(home: Path) -> None:
 
 @click.command(name="farm-node")
 @click.option(
-    "--server", metavar="HOST:PORT", help="Address of the farm's daemon. Needed at the first start only."
+    "--server", metavar="HOST:PORT", help="Address of the farm's daemon. Needed only at the first start."
 )
 @click.option(
     "--join-token",
     envvar="FARM_JOIN_TOKEN",
     metavar="TOKEN",
-    help="The token that `farmctl node enroll` prints, or @FILE. Needed at the first start only.",
+    help="The token that `farmctl node enroll` prints, or @FILE to read the token from FILE. Needed only at the first "
+    "start.",
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Folder for this node's identity and files.")
 @click.option("--name", help="Name under which the farm shows this node.")
-@click.option("--config", "path", type=click.Path(path_type=Path), help="The node.toml to read.")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="The configuration file (node.toml).")
 @click.option("--threads", type=int, help="Total number of CPU threads for all renderers of this node.")
 @click.option(
     "--drain-deadline",

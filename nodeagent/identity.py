@@ -241,11 +241,11 @@ def _read(home: Path) -> Stored | None:
         # A node that died while it registered has kept no more than its id.
         if not isinstance(value, str) or (not value and (key == "node_id" or stored.get("joined"))):
             raise DamagedFile(
-                file, f"is damaged (the key '{key}' is missing, or its value is not a text)", _REMEDY
+                file, f"is damaged (the value of the key '{key}' is missing or not a text)", _REMEDY
             )
     sums = stored.get("sha256", {})
     if not isinstance(sums, dict) or not all(isinstance(one, str) for one in sums.values()):
-        raise DamagedFile(file, "is damaged (under the key 'sha256', a value is not a text)", _REMEDY)
+        raise DamagedFile(file, "is damaged (a checksum under the key 'sha256' is not a text)", _REMEDY)
     return {key: stored[key] for key in (*known, "sha256") if key in stored}
 
 

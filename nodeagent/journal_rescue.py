@@ -173,9 +173,9 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
-            f"{path} is a journal of schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
-            "farm-node until it has reported everything in the file to the farm. If you move the file away instead, the "
-            "farm renders again all windows whose completion is recorded only in this file"
+            f"{path} is a journal of schema {version}, but this farm-node only knows schema {SCHEMA}; run the newer "
+            "farm-node until it has reported everything in the file to the farm. If you move the file away instead, "
+            "windows that only this file records as complete will be rendered again"
         )
     for name, columns in {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}.items():
         if name not in names:

@@ -176,7 +176,7 @@ class RayletKeeper:
         return ""
 
     def _why_ended(self, lived: float) -> str:
-        why = f"the node's raylet ended {lived:.0f} s after it came up, and is started again"
+        why = f"the node's raylet ended {lived:.0f} s after it came up; the node starts the raylet again"
         if self._node_ip and self._node_ip not in (addresses.LOOPBACK, *addresses.look().others):
             why += f"; the setting raylet.node_ip is {self._node_ip}, which is not an address of this machine"
         return why

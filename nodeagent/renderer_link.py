@@ -147,7 +147,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         """Kill a renderer that hangs, and lose its attempts at once: a process that waits for a disk may take long to end."""
         why = (
             f"renderer of {renderer.device} (process {renderer.pid}) sent no message for {renderer.silent:.0f} s, "
-            "and was killed"
+            "so farm-node killed this renderer"
         )
         renderer.silent = 0.0
         if not lives(renderer.pid, renderer.born):

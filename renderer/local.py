@@ -265,7 +265,7 @@ class _Hold:
         """Raise Stopped once the lease has ended."""
         if self._ended.is_set():
             raise Stopped(
-                "another window of the same lockstep group (windows that are rendered together, step by step) has failed"
+                "another window of this lockstep group has failed; the group's windows must be rendered together"
             )
 
     def runs(self) -> bool:

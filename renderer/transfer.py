@@ -143,7 +143,8 @@ class Wire:
                 raise InputDamaged(artifact_id, str(gone)) from None
             return
         raise InputDamaged(
-            artifact_id, f"artifact {artifact_id} did not match its checksum {sha256} in three downloads"
+            artifact_id,
+            f"artifact {artifact_id} was downloaded three times, but no download matched the checksum {sha256}",
         )
 
     def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:

@@ -94,7 +94,8 @@ class Workbench:
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
             raise TaskRefused(
-                f"model: this machine has no model {name!r}; its models: {', '.join(sorted(sources)) or 'none'}"
+                f"model: this machine has no model {name!r}; models on this machine: "
+                f"{', '.join(sorted(sources)) or 'none'}"
             )
         key = (name, source, weights, precision)
         if key in self._warm:
@@ -102,8 +103,8 @@ class Workbench:
         found = self._planning.farm_weights_hash(model=name, source=source, cache=self._cache)
         if found != weights:
             raise TaskRefused(
-                f"weights: the job needs weights of {name} with the hash {weights}; hash of the weights in {source}: "
-                f"{found or 'none, because the weights are missing'}"
+                f"weights: the weights of {name} must have the hash {weights}, but the hash of the weights in {source} "
+                f"is {found or 'unknown, because the weights are missing'}"
             )
         # A job may use a small model beside its own, by turns.
         if not self._fit([(name, precision), *((warm[0], warm[3]) for warm in self._warm)]):

@@ -26,7 +26,7 @@ _COMMANDS = {
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, run them again."),
     "node": (
         "farm.cli.node:node",
-        "Look at workstations, admit new ones, take them out of service and bring them back.",
+        "Look at workstations, admit new workstations, and take workstations in and out of service.",
     ),
     "plugin": (
         "farm.cli.plugin:plugin",
@@ -122,9 +122,9 @@ class _Commands(click.Group):
 @click.option(
     "--profile",
     metavar="FILE",
-    help="The client.json of the farm to use. Default: the file that FARM_PROFILE names. If that is not set: the "
-    "values of FARM_SERVER, FARM_CA and FARM_TOKEN (or FARM_TOKEN_FILE). If "
-    "none is set: the farm in FARM_HOME (~/.farm).",
+    help="The client.json of the farm to use. Without this option, farmctl uses the file that "
+    "FARM_PROFILE names, else the values of FARM_SERVER, FARM_CA and FARM_TOKEN (or FARM_TOKEN_FILE), "
+    "else the farm in FARM_HOME (~/.farm).",
 )
 @click.version_option(__version__)
 @click.pass_context

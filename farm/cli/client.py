@@ -38,7 +38,7 @@ def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -
     """Write a profile to FILE, so that farmctl on another machine can use this farm.
 
     FILE contains the farm's address, certificate and token. Keep it secret: anyone who has it can do everything that
-    farmctl does. On the other machine, name FILE with --profile or FARM_PROFILE. If FILE is -, the command writes to
+    farmctl does. On the other machine, name FILE with --profile or FARM_PROFILE. If FILE is '-', the command writes to
     standard output.
 
     \b

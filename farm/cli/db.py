@@ -32,10 +32,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def db(ctx: click.Context, path: Path | None, home: Path | None) -> None:
     """Upgrade, back up and restore the farm's database.
 
-    The commands work on the database that `store.url` in farm.toml names. farmd needn't be running for that. Run them
-    as the user that farmd runs as.
+    The commands use the database that `store.url` in farm.toml names, even while farmd is stopped. Run the commands
+    as the user that runs farmd.
 
-    Artifacts are not in the database. Copy their folder (`artifacts.url` in farm.toml) too, each time after a backup.
+    The database doesn't contain the artifacts. After each backup, also copy the folder of artifacts
+    (`artifacts.url` in farm.toml).
 
     \b
     Examples:
@@ -73,8 +74,8 @@ def upgrade(config: FarmConfig) -> None:
 def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
     """Write a backup of the database to FILE.
 
-    The farm can keep rendering during the backup. FILE contains the state of the database at one moment. It appears
-    only once it is complete. With PostgreSQL, this command needs pg_dump.
+    The farm can keep rendering during the backup. FILE appears once the backup is complete, not before. With
+    PostgreSQL, this command needs pg_dump.
 
     \b
     Example:
@@ -94,16 +95,18 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
 @click.option(
     "--force",
     is_flag=True,
-    help="Restore even if the database is not empty. FILE then replaces its whole content.",
+    help="Restore even if the database is not empty. The backup then replaces everything in the database.",
 )
 @click.pass_obj
 @needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
     """Restore the database from the backup FILE. Stop farmd first.
 
-    At its next start, farmd continues from the restored state. Some tasks were running when the backup was made. If the
-    renderer of such a task is still working on it, farmd accepts the result. Otherwise farmd gives the task to another
-    renderer after a delay (`leases.requeue` in farm.toml). With PostgreSQL, this command needs pg_restore.
+    When farmd starts again, farmd continues from the state in the backup. If a renderer still works on a task that
+    was running at the time of the backup, farmd accepts the renderer's result. Otherwise farmd gives the task to
+    another renderer after a delay (`leases.requeue` in farm.toml).
+
+    With PostgreSQL, this command needs pg_restore.
 
     \b
     Example:
@@ -115,8 +118,10 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
         aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
     click.echo(f"the farm's database is restored from {file}")
     if aside:
-        note(f"the old database file was damaged or belonged to no farm; it was moved to {aside}")
-    note(f"artifacts are not part of a backup; the farm looks for them in {config.artifact_url}")
+        note(
+            f"the old database file was damaged, or was no farm's database; the command moved this old file to {aside}"
+        )
+    note(f"artifacts are not part of a backup; the farm looks for artifacts in {config.artifact_url}")
 
 
 @contextlib.contextmanager

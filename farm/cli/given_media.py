@@ -33,7 +33,8 @@ def condition_of(
         if storable(media) != media:
             raise InvalidSpec(
                 "media",
-                f"the file name {shown(media)} isn't UTF-8, so it can't be used with --no-upload; upload the file instead",
+                f"the file name {shown(media)} isn't UTF-8, as --no-upload requires; "
+                "rename the file, or leave out --no-upload",
             )
         return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
     return LocalCondition(media, frame, strength, facts)

@@ -239,8 +239,8 @@ def _followed(client: FarmClient, job_id: str, asked: InferenceConfig) -> jobs_p
         return follow(client, job_id, path.with_suffix(".mp4"))
     except click.exceptions.Exit:
         note(
-            "`farmctl job watch` and `farmctl job download` save a video of one frame; only `farmctl inference` "
-            f"itself makes {path.name} of it"
+            "`farmctl job watch` and `farmctl job download` save a video with one frame; only `farmctl inference` "
+            f"turns this video into {path.name}"
         )
         raise
 
@@ -286,13 +286,13 @@ def _prepared(
         if whole and made.frames < asked.num_frames:
             raise InvalidSpec(
                 field,
-                f"the video needs {asked.num_frames} frames, but the given clip has only {made.frames}; "
+                f"the video needs {asked.num_frames} frames, but the clip has only {made.frames}; "
                 "ask for a shorter video with --num_frames",
             )
         found.append(LocalCondition(made.path, frame, strength))
         if made.cut:
             notes.append(
-                f"{path}: only the first {made.frames} of its {made.frames + made.cut} frames are used"
+                f"{path}: the video uses only the first {made.frames} of this clip's {made.frames + made.cut} frames"
             )
 
     with spinner() as tell:

@@ -117,7 +117,9 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
 @format_option
 @click.pass_context
 def show(ctx: click.Context, job_id: str, form: str) -> None:
-    """Show one job: its settings, and for each task the device that ran it, or why the task waits.
+    """Show one job: its settings and its tasks.
+
+    For each task, the output names the device that ran the task, or says why the task waits.
 
     \b
     Example:
@@ -270,7 +272,7 @@ def cancel(ctx: click.Context, job_id: str, form: str) -> None:
 def pause(ctx: click.Context, job_id: str, form: str) -> None:
     """Pause a job: the farm starts no more of its tasks. Running tasks finish.
 
-    The job stays paused until `farmctl job resume`, even if the farm restarts.
+    The job stays paused until you run `farmctl job resume`, even if the farm restarts.
 
     \b
     Examples:
@@ -316,9 +318,11 @@ def resume(ctx: click.Context, job_id: str, form: str) -> None:
 def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
     """Continue a failed or cancelled job from its finished tasks.
 
-    All unfinished tasks run, each with its full number of tries. With --failed, only the failed tasks run, so that
-    you see whether they succeed before the farm spends a night on the rest. The farm removes old artifacts (setting
-    `keep.days` in farm.toml); if a task needs a removed artifact, the farm first makes that artifact again.
+    The farm runs all unfinished tasks, and each task gets its full number of tries. With --failed, the farm runs only
+    the failed tasks.
+
+    The farm removes old artifacts (see `keep.days` in farm.toml). If a task needs a removed artifact, the farm first
+    makes that artifact again.
 
     \b
     Examples:
@@ -366,7 +370,8 @@ def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
 def why(ctx: click.Context, job_id: str, form: str) -> None:
     """Say why a job makes no progress.
 
-    Prints a summary, what each task waits for, and how many of the job's unfinished tasks fit on each device.
+    The output begins with a summary. For each task, the output says what the task waits for. For each device, the
+    output counts the job's unfinished tasks that fit on the device.
 
     \b
     Examples:

@@ -20,7 +20,7 @@ from farm.v1 import jobs_pb2
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Download the decoded frames of a job that hasn't succeeded: one video for each unbroken run of frames.",
+    help="Download the decoded frames of a job that hasn't succeeded. Each unbroken run of frames becomes one video.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that already exist in FOLDER.")
 @format_option
@@ -29,8 +29,9 @@ def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: boo
     """Show what a job has delivered: its video, or the segments that are already decoded.
 
     A running, paused, failed or cancelled job has no video yet, but --partial downloads its decoded frames.
-    Each downloaded video is named after the frames that it contains. A JSON file beside it also says why the job
-    failed. `farmctl job download` downloads the video of a finished job.
+    Each downloaded video is named after the frames that it contains. A JSON file beside each video describes
+    that video and, for a failed job, says why the job failed. `farmctl job download` downloads the video of a
+    finished job.
 
     \b
     Examples:

@@ -219,8 +219,8 @@ class LocalFarm:
             self._end_alone(daemon)
         if self._held():
             raise StillUp(
-                f"the farmd that uses {self.home} was not started by `farmctl up`; stop farmd where it was started (as "
-                "a service or in a terminal), then run `farmctl down` again to stop Ray"
+                f"{self.home} is used by a farmd that `farmctl up` did not start; stop this farmd (a service, or a "
+                "program in a terminal), then run `farmctl down` again to stop Ray"
             )
         failure = ""
         if (self.home / "ray").is_dir():

@@ -28,7 +28,7 @@ from farm.v1 import nodes_pb2
 
 @click.group()
 def node() -> None:
-    """Look at workstations, admit new ones, take them out of service and bring them back.
+    """Look at workstations, admit new workstations, and take workstations in and out of service.
 
     NODE is a workstation's name, its id, or the first 6 or more characters of its id.
 
@@ -198,7 +198,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
     for status in found.devices:
         if status.quarantine:
             click.echo(
-                f"\n{status.device.name} is in quarantine: it {status.quarantine}\n"
+                f"\n{status.device.name} is in quarantine: {status.quarantine}\n"
                 f"Once it works again: farmctl node resume {found.name} --device {status.device.name}"
             )
 
@@ -232,8 +232,8 @@ def _not_offered(found: nodes_pb2.Node) -> list[str]:
 def enroll(ctx: click.Context) -> None:
     """Print the command that a workstation runs to join this farm.
 
-    The printed command contains a token that lets any machine join: treat it as a password. The token carries the
-    farm's own certificate, so that the workstation trusts only this farm.
+    The printed command contains a token that lets any machine join. Keep the command as secret as a password. The
+    token carries the farm's own certificate, so that the workstation trusts only this farm.
 
     \b
     Example:

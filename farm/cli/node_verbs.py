@@ -31,13 +31,13 @@ _reason_option = click.option(
 @click.option(
     "--deadline",
     type=Duration(),
-    help="Stop tasks that still run after this time, such as 10m, and render them elsewhere. "
-    "Default: let running tasks finish, however long they take.",
+    help="How long running tasks may go on, such as 10m. After this time, the farm stops the tasks and renders "
+    "them elsewhere. Default: no limit.",
 )
 @click.option(
     "--now",
     is_flag=True,
-    help="Don't wait for tasks to finish: stop each task at its next step, and render it elsewhere.",
+    help="Don't wait for running tasks to finish. Stop each task at its next step, and render the task elsewhere.",
 )
 @_reason_option
 @click.option(
@@ -51,8 +51,8 @@ def drain(
     """Give a workstation no more work, and take it out of the farm when its running tasks are done.
 
     On a drained workstation only farm-node runs, and the GPU memory is free. The workstation stays drained, even
-    after a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. If the drain stops a window,
-    this doesn't count as one of the window's tries.
+    after a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. If the drain stops a task,
+    the farm doesn't count this as one of the task's tries.
 
     \b
     Examples:
@@ -194,7 +194,8 @@ def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def forget(ctx: click.Context, name: str, form: str) -> None:
-    """Remove an offline or drained workstation from the farm's lists. The farm keeps its results.
+    """Remove an offline or drained workstation from the farm's lists. The farm keeps the results of the
+    workstation's tasks.
 
     If farm-node is started again on that workstation, it joins the farm as a new workstation.
 

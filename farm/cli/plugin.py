@@ -54,7 +54,7 @@ def list_plugins(ctx: click.Context, form: str) -> None:
 def show(ctx: click.Context, name: str, form: str) -> None:
     """Show one model, strategy, sampler, guidance or output, and its options.
 
-    NAME is a name that `farmctl plugin list` shows, such as ddim. The kind may come before the name: sampler.ddim.
+    NAME is a name that `farmctl plugin list` shows, such as ddim. NAME may also include the kind, as in sampler.ddim.
 
     \b
     Examples:

@@ -17,8 +17,8 @@ from farm.wire.plugin_messages import preset_from_message
 _MODEL = click.option(
     "--model",
     default="",
-    help="Show what the presets set in jobs of this model. A distilled model, for example, keeps its own steps and "
-    "guidance.",
+    help="Show the presets' values for jobs of this model. A preset doesn't change the steps and guidance of a "
+    "distilled model.",
 )
 
 

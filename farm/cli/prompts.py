@@ -89,8 +89,8 @@ def asked_prompts(
         notes += _about_first(prompts)
         later = [_in_old_form(prompt) for prompt in prompts[1:]]
         notes += [
-            f"prompt: '{shown(prompt, _QUOTED)}' is read as a prompt that starts at frame {one.time}; "
-            f"write {_option(one.time, one.text)} instead"
+            f"prompt: '{shown(prompt, _QUOTED)}' is in an old form; farmctl starts this prompt at frame {one.time}. "
+            f"Write {_option(one.time, one.text)} instead"
             for prompt, one in zip(prompts[1:], later, strict=True)
         ]
         timed += later
@@ -128,14 +128,14 @@ def _in_old_form(prompt: str) -> _Timed:
         time, text = _suggested(prompt)
         raise InvalidSpec(
             "prompt",
-            f"--prompt can give only the first prompt; for '{shown(prompt, _QUOTED)}' write "
+            f"--prompt is for the first prompt; to give the later prompt '{shown(prompt, _QUOTED)}', write "
             f"{_option(time, text)}"
-            + ("" if time != "FRAME" else ", where FRAME is the frame at which that prompt takes over"),
+            + ("" if time != "FRAME" else "; replace FRAME by the frame at which the later prompt begins"),
         )
     try:
         check_text(old[2])
     except ValueError as error:
-        raise InvalidSpec("prompt", f"the text at {old[1]} {error}") from None
+        raise InvalidSpec("prompt", f"the text of the prompt at {old[1]} {error}") from None
     return _Timed("prompt", old[1], int(old[1]), old[2])
 
 
@@ -160,7 +160,7 @@ def _at(time: str, text: str, rate: Fraction) -> _Timed:
     try:
         check_text(text)
     except ValueError as error:
-        raise InvalidSpec("prompt_at", f"the text at {time} {error}") from None
+        raise InvalidSpec("prompt_at", f"the text of the prompt at {time} {error}") from None
     return _Timed("prompt_at", time, frame, text)
 
 
@@ -190,7 +190,7 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
         if before and before.frame == one.frame:
             same = one.time if one.time == before.time else f"{before.time} and {one.time}"
             raise InvalidSpec(
-                one.field, f"two prompts begin at frame {one.frame} ({same}); give only one of them"
+                one.field, f"two prompts begin at frame {one.frame} (given as {same}); give only one of them"
             )
 
 

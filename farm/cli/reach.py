@@ -23,8 +23,8 @@ def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> Non
         note(f"the farm can also be reached at {', '.join(servers[1:])}")
     if others:
         note(
-            f"this machine has other addresses too: {', '.join(others)}. If {whose} reach this machine at one of them, set "
-            f'`server.advertise = ["{others[0]}"]` in farm.toml and start farmd again'
+            f"this machine also has other addresses: {', '.join(others)}. If {whose} must connect to one of these "
+            f'addresses, set `server.advertise = ["{others[0]}"]` in farm.toml and restart farmd'
         )
     if all(is_loopback(split(server)[0]) for server in servers):
         everywhere = f"0.0.0.0:{split(servers[0])[1]}" if servers else "0.0.0.0:7433"

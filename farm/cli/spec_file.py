@@ -40,7 +40,7 @@ class SpecFirst(click.Group):
                     file, rest = rest[0], rest[1:]
                 if not file:
                     raise click.UsageError(
-                        "--spec needs a file, such as `--spec job.yaml`, or - for standard input.", ctx
+                        "--spec needs a file (`--spec job.yaml`) or standard input (`--spec -`).", ctx
                     )
                 args = ["spec", *args[:place], *rest, "--", file]
                 break

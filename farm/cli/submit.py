@@ -188,7 +188,7 @@ def keyframes(
     """Make a video from images and clips at given frames: the model makes the frames between them.
 
     MEDIA@FRAME puts an image or clip at a frame: 'start', 'end' or a number. MEDIA@FRAME:STRENGTH lets the model change
-    that image or clip; at strength 1 the model keeps it as it is. The order of the arguments doesn't matter.
+    that image or clip, except at strength 1. The order of the arguments doesn't matter.
 
     \b
     Examples:
@@ -218,7 +218,7 @@ def keyframes(
     type=click.FloatRange(0, 1, max_open=True),
     default=0.4,
     show_default=True,
-    help="How firmly the video keeps to CLIP: at 0 nothing of CLIP is left, near 1 CLIP hardly changes.",
+    help="How closely the video follows CLIP. At 0, nothing of CLIP is left. Near 1, CLIP hardly changes.",
 )
 @click.option("--frames", type=int, help="Number of frames of the result. Default: the clip's.")
 @click.option(
@@ -371,7 +371,7 @@ def _prompts(
     if not isinstance(frames, int) or not isinstance(fps, (int, float)):
         raise InvalidSpec(
             "frames" if isinstance(fps, (int, float)) else "fps",
-            "must be given as a number, so that prompts can be placed in the video",
+            "must be given as a number; without this number, farmctl can't find the frame at which each prompt begins",
         )
     asked = asked_prompts(prompts, prompts_at, prompt_file, fps=fps, frames=frames)
     for line in asked.notes:

@@ -37,16 +37,16 @@ _OPTIONS = (
         multiple=True,
         metavar="TIME TEXT",
         callback=text_is_no_option,
-        help="TEXT is what the video shows from TIME on: a frame (240), seconds (8s) or a timecode (00:00:08:00). "
-        "Repeatable.",
+        help="TEXT says what the video shows from TIME on. TIME is a frame (240), seconds (8s) or a timecode "
+        "(00:00:08:00). Repeatable.",
     ),
     click.option(
         "--prompts",
         "prompt_file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Read all prompts from a YAML or CSV file. Each row has a text and the time at which that prompt "
-        "starts: a frame, seconds or a timecode (HH:MM:SS:FF).",
+        help="Read all prompts from a YAML or CSV file. Each row has the text of a prompt and the time "
+        "at which that prompt starts. A time is a frame, seconds or a timecode (HH:MM:SS:FF).",
     ),
     click.option(
         "--prompt-always",
@@ -61,18 +61,19 @@ _OPTIONS = (
     ),
     click.option(
         "--negative-prompt",
-        help="What the video must not show. This option needs a guidance scale above 1. Default: the model's.",
+        help="What the video must not show. This option needs a guidance scale above 1. Default: the model's "
+        "own negative prompt.",
     ),
     click.option(
         "--seed",
         type=int,
         help="Seed of the random noise. The same job with the same seed gives the same video. Default: 0.",
     ),
-    click.option("--steps", type=int, help="Number of denoising steps. Default: the model's."),
+    click.option("--steps", type=int, help="Number of denoising steps. Default: the model's own number."),
     click.option(
         "--guidance-scale",
         type=float,
-        help="Scale of classifier-free guidance; 1 turns it off. Default: the model's.",
+        help="Scale of classifier-free guidance; 1 turns this guidance off. Default: the model's own scale.",
     ),
     click.option(
         "--preset",
@@ -102,17 +103,17 @@ _OPTIONS = (
     ),
     click.option(
         "--strategy",
-        help="How the farm renders the video, which it divides into windows. hierarchical: a storyboard, then all "
-        "windows at once. codenoise: a storyboard, then all windows together; neighbouring windows are matched at every "
-        "step. autoregressive: one window after the other. Plugins may add strategies. Default: the farm chooses; the "
-        "choice depends only on the job.",
+        help="How the farm renders the windows of the video. 'hierarchical' renders a storyboard, then all windows in "
+        "parallel. 'codenoise' does the same, and also matches neighbouring windows at every step. "
+        "'autoregressive' renders one window after the other. Plugins may add strategies. Default: the farm "
+        "chooses a strategy by the job's settings.",
     ),
     click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
     click.option(
         "--storyboard-model",
         help="A smaller model that draws the storyboard. Default: the model that renders the video.",
     ),
-    click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
+    click.option("--window", "window_latents", type=int, help="Number of latents in a window. Default: 16."),
     click.option(
         "--overlap",
         "overlap_latents",
@@ -122,8 +123,8 @@ _OPTIONS = (
     click.option(
         "--layout",
         type=Choice(["fixed", "farm"]),
-        help="fixed: windows have the length given with --window on every farm. farm: window lengths are chosen "
-        "for the devices that are online. Default: fixed.",
+        help="With 'fixed', all windows have the length that --window sets. With 'farm', the farm chooses window "
+        "lengths that suit the devices online. Default: fixed.",
     ),
     click.option(
         "--priority",

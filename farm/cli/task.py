@@ -56,7 +56,7 @@ def task() -> None:
 @format_option
 @click.pass_context
 def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: str) -> None:
-    """Show the tasks of a job in the order in which they depend on each other.
+    """Show the tasks of a job. Each task comes after the tasks that it needs.
 
     \b
     Examples:
@@ -135,10 +135,10 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:
-    """Print the log of an attempt at a task: the renderer's log lines, and all that was printed meanwhile.
+    """Print the log of an attempt at a task: everything that the renderer logged or printed during the attempt.
 
-    The farm keeps the log of every attempt, even if the attempt's renderer was killed. Of a very long log,
-    it keeps only the beginning and the end.
+    The farm keeps the log of every attempt, even if the attempt's renderer was killed. If a log is very long, the farm
+    keeps only the beginning and the end of the log.
 
     \b
     Examples:
@@ -184,9 +184,10 @@ def _for_a_terminal() -> Callable[[bytes], None]:
 @format_option
 @click.pass_context
 def retry(ctx: click.Context, name: str, form: str) -> None:
-    """Run one failed or cancelled task again, after any unfinished tasks that it needs. The job then continues.
+    """Run one failed or cancelled task again. The job then continues.
 
-    The job's other tasks are left as they are; `farmctl job retry` runs all failed and cancelled tasks again.
+    If the task needs other tasks that are unfinished, the farm runs those other tasks first. To run all failed and
+    cancelled tasks of a job again, use `farmctl job retry`.
 
     \b
     Example:

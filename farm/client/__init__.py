@@ -477,7 +477,7 @@ class FarmClient:
         if not found:
             id = answer.job.id
             raise FarmError(
-                f"job {id} has no sidecar (the JSON file about its video); `farmctl job outputs {id}` shows its files"
+                f"job {id} has no sidecar (the video's JSON file); see the job's files with `farmctl job outputs {id}`"
             )
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 

@@ -132,8 +132,14 @@ class Downloads:
                 put_in_place(joined, video, overwrite)
                 made.append(video)
         if damaged:
-            rest = f"the rest is in {', '.join(map(str, made))}" if made else "nothing else is decoded"
-            raise Damaged(f"job {job.id}: damaged segments were left out: {'; '.join(damaged)}; {rest}")
+            rest = (
+                f"the other decoded frames are in {', '.join(map(str, made))}"
+                if made
+                else "nothing else is decoded"
+            )
+            raise Damaged(
+                f"job {job.id}: these segments are damaged and not in the download: {'; '.join(damaged)}; {rest}"
+            )
         return made
 
     def _segments(

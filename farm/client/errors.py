@@ -79,9 +79,9 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
             return Damaged(details)
         case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
-                f"the server at {server} is not the farm of this profile: its certificate is not signed by the "
-                "profile's CA. The profile may be from another farm, or older than the farm's home folder; export a "
-                "new one on the farm's machine with `farmctl client export FILE`"
+                f"the server at {server} is not the farm of this profile: the profile's CA did not sign the "
+                "server's certificate. The profile may be from another farm, or from before the farm's home folder was "
+                "made anew. On the farm's machine, export a new profile with `farmctl client export FILE`"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""

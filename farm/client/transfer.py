@@ -179,7 +179,7 @@ class Partial:
             self._file = open(durable.take(self._part, wait=False, mode=0o666), "r+b")
         except BlockingIOError:
             raise FarmError(
-                f"another process is already downloading to {self._path}; wait until it has ended"
+                f"another process is already downloading to {self._path}; wait until that process has ended"
             ) from None
         except OSError as error:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None

@@ -95,7 +95,7 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
         )
         for name, value in given:
             if value:
-                raise InvalidSpec(name, "can be given only together with `conditioning_media_paths`")
+                raise InvalidSpec(name, "requires `conditioning_media_paths`; give the paths too")
         return ()
     if not frames:
         raise InvalidSpec(

@@ -175,8 +175,8 @@ def find_config(name: str) -> PipelineConfig:
         return checked_config(published()[called])
     raise InvalidSpec(
         _FIELD,
-        f"there is no file {shown(name)!r}, and Lightricks publishes no config of this name"
-        f"{did_you_mean(called, published())}; the published configs are {', '.join(published())}",
+        f"there is no file {shown(name)!r}, and no published config has this name"
+        f"{did_you_mean(called, published())}; Lightricks publishes {', '.join(published())}",
     )
 
 
@@ -274,13 +274,14 @@ def _check_pass(one: Pass, field: str) -> None:
     """Refuse settings that contradict each other, as Lightricks' pipeline does."""
     if one.timesteps is not None and any(b >= a for a, b in zip(one.timesteps, one.timesteps[1:])):
         raise InvalidSpec(
-            f"{field}.timesteps", f"each timestep must be lower than the timestep before, got {one.timesteps}"
+            f"{field}.timesteps",
+            f"each timestep must be lower than the previous timestep, got {one.timesteps}",
         )
     skipped = one.skip_initial_inference_steps + one.skip_final_inference_steps
     if one.timesteps is None and skipped and skipped >= one.num_inference_steps:
         raise InvalidSpec(
             f"{field}.num_inference_steps",
-            f"must be more than {skipped} (the number of skipped steps), got {one.num_inference_steps}",
+            f"must be more than the number of skipped steps ({skipped}), got {one.num_inference_steps}",
         )
     wanted = len(one.guidance_timesteps or ())
     for key in ("guidance_scale", "stg_scale", "rescaling_scale", "skip_block_list"):

@@ -187,8 +187,8 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
     if asked.input_media_path and not inside:
         raise InvalidSpec(
             "input_media_path",
-            "needs a config that sets `skip_initial_inference_steps`, or one whose `timesteps` begin below 1. With any "
-            "other config, denoising starts from pure noise and ignores the given video",
+            "needs a config that sets `skip_initial_inference_steps` or begins `timesteps` below 1. With any other "
+            "config, denoising starts from pure noise and ignores this video",
         )
     if inside and not asked.input_media_path:
         key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
@@ -301,28 +301,30 @@ def _not_honoured(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the keys that have no effect on the farm yet, with their values, and notes that say so."""
     kept: dict[str, Any] = {"precision": config.precision}
-    notes = ["precision: the farm doesn't honour this key yet; it renders in the precision of its model"]
+    notes = [
+        "precision: the farm doesn't honour this key yet; the farm renders in the precision of the job's model"
+    ]
     if config.two_passes:
         names = [name for name in _TWO_PASS_KEYS if name != "first_pass"]
         kept |= {name: value for name in names if (value := getattr(config, name)) is not None}
         notes.append(
-            f"{', '.join(names)}: the farm doesn't honour these keys yet; it renders only the first pass, at "
-            f"{size[0]}x{size[1]}"
+            f"{', '.join(names)}: the farm doesn't honour these keys yet; the farm renders only the first pass, "
+            f"at {size[0]}x{size[1]}"
         )
     elif unused := [name for name in _TWO_PASS_KEYS if getattr(config, name) is not None]:
         notes.append(
-            f"{', '.join(unused)}: no effect here or in Lightricks' own pipeline, because `pipeline_type` isn't "
-            "'multi-scale'"
+            f"{', '.join(unused)}: neither the farm nor Lightricks' own pipeline uses this, because `pipeline_type` "
+            "isn't 'multi-scale'"
         )
     if one.tone_map_compression_ratio:
         kept["tone_map_compression_ratio"] = one.tone_map_compression_ratio
         notes.append(
-            "tone_map_compression_ratio: the farm doesn't honour this key yet; it decodes latents as they are"
+            "tone_map_compression_ratio: the farm doesn't honour this key yet; the farm decodes latents as they are"
         )
     if "text_encoder_max_tokens" in config.model_fields_set:
         kept["text_encoder_max_tokens"] = config.text_encoder_max_tokens
         notes.append(
-            "text_encoder_max_tokens: the farm doesn't honour this key yet; each of its models has its own limit"
+            "text_encoder_max_tokens: the farm doesn't honour this key yet; each model has a limit of its own"
         )
     for name, (usual, instead) in _OTHER_MODELS.items():
         if name in config.model_fields_set and (value := getattr(config, name)) != usual:

@@ -130,7 +130,7 @@ def as_original(
     if min(cropped.size) < 2:
         raise InvalidSpec(
             field,
-            f"{shown(name)} is too small: cropped to the video's shape, it has only "
+            f"{shown(name)} is too small: a crop to the video's proportions leaves only "
             f"{cropped.width}x{cropped.height} pixels; give a larger picture",
         )
     blurred = blur(np.asarray(cropped).astype(np.float32) / np.float32(255))

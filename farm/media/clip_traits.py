@@ -84,7 +84,7 @@ def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
         what = what or _UNREAD_MATRICES.get(int(frame.colorspace))
     if what:
         raise MediaError(
-            f"{shown(path)}: its colours are coded as {what}, which the farm can't read; accepted: a clip "
+            f"{shown(path)}: its colours are coded as {what}, which the farm can't read; give a clip "
             "in YCbCr or RGB with integer components"
         )
     # Only for the first frame: reading side data makes a frame refer to itself, and its memory stays until the garbage

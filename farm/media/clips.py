@@ -139,7 +139,7 @@ def _frames(
     count = resampled_count(facts, fps)
     if count > max_frames:
         raise MediaError(
-            f"{shown(path)}: has {count} frames at {float(fps):g} fps; accepted: at most {max_frames} frames"
+            f"{shown(path)}: has {count} frames at {float(fps):g} fps; give a clip of at most {max_frames} frames"
         )
     picks = resample_times(times, facts.duration, fps)
     given = 0
@@ -158,8 +158,8 @@ def _frames(
             if given == count:
                 return
     raise MediaError(
-        f"{shown(path)}: changed while the farm read it (frame {picks[given]} is missing now); give a file that no "
-        "program still writes"
+        f"{shown(path)}: the file changed while the farm read it, and frame {picks[given]} is now missing; give a file "
+        "that no program writes to"
     )
 
 
@@ -229,8 +229,8 @@ def _open_clip(path: Path) -> av.container.InputContainer:
         with path.open("rb") as file:
             if file.read(12)[4:8] == b"ftyp":
                 raise MediaError(
-                    f"{shown(path)}: is truncated, because its index (moov) is missing or cut; accepted: a whole MP4 "
-                    "or MOV"
+                    f"{shown(path)}: is truncated, because the index (moov) is missing or incomplete; give the "
+                    "complete MP4 or MOV file"
                 ) from error
         raise MediaError(f"{shown(path)}: is neither a clip nor an image; {ACCEPTED}") from error
 
@@ -242,7 +242,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
         found = "has sound only" if container.streams.audio else "has no video"
         raise MediaError(f"{shown(path)}: {found}; {ACCEPTED}")
     if stream.codec_context is None:
-        raise MediaError(f"{shown(path)}: its video codec is unknown; {ACCEPTED}")
+        raise MediaError(f"{shown(path)}: has an unknown video codec; {ACCEPTED}")
     check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
 
@@ -257,19 +257,19 @@ def _decoded(
             packets += packet.size > 0
             if packet.is_corrupt:
                 raise MediaError(
-                    f"{shown(path)}: is truncated in the data of frame {seen}; accepted: a whole clip"
+                    f"{shown(path)}: is truncated: the data of frame {seen} are incomplete; give the complete clip"
                 )
             for frame in packet.decode():
                 # A stream may change its size in the middle.
                 check_size(path, frame.width, frame.height)
                 if frame.is_corrupt:
-                    raise MediaError(f"{shown(path)}: frame {seen} can't be decoded; accepted: a whole clip")
+                    raise MediaError(f"{shown(path)}: frame {seen} can't be decoded; give an undamaged clip")
                 yield frame
                 seen += 1
     except av.FFmpegError as error:
         raise MediaError(
-            f"{shown(path)}: is truncated or broken, because frame {seen} can't be decoded ({shown(error.strerror)}); "
-            "accepted: a whole clip"
+            f"{shown(path)}: is truncated or broken: frame {seen} can't be decoded ({shown(error.strerror)}); "
+            "give an undamaged clip"
         ) from error
     # A file cut between two frames ends without an error; only its own size fields show the cut.
     kind = container.format.name
@@ -277,7 +277,7 @@ def _decoded(
         "matroska" in kind and _matroska_cut(path)
     ):
         raise MediaError(
-            f"{shown(path)}: is truncated, and frame {seen} and all later frames are missing; accepted: a whole clip"
+            f"{shown(path)}: is truncated: frame {seen} and all later frames are missing; give the complete clip"
         )
 
 
@@ -304,7 +304,7 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         if promised > 2 * max_frames:
             # Headers can be wrong, so only a gross excess is believed without counting.
             raise MediaError(
-                f"{shown(path)}: has about {promised} frames; accepted: at most {max_frames} frames"
+                f"{shown(path)}: has about {promised} frames; give a clip of at most {max_frames} frames"
             )
         ticks: list[int | None] = []
         size = (0, 0)
@@ -313,7 +313,7 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         for frame in _decoded(container, stream, path):
             if len(ticks) == max_frames:
                 raise MediaError(
-                    f"{shown(path)}: has more than {max_frames} frames; accepted: at most {max_frames} frames"
+                    f"{shown(path)}: has more than {max_frames} frames; give a clip of at most {max_frames} frames"
                 )
             if not ticks:
                 size = shown_size(frame, _sample_aspect(stream))

@@ -73,9 +73,7 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     if task.state == TaskState.READY:
         return task.reason or "the farm has not chosen a device yet"
     if task.state == TaskState.CANCELLED and not is_final(job):
-        return (
-            f"the task was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` runs it again"
-        )
+        return f"the task was cancelled; `farmctl task retry {job_id}/{task.key}` runs it again"
     return task.reason
 
 

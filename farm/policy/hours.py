@@ -49,7 +49,7 @@ def parse(text: str) -> Hours:
     a, b = found["a"], found["b"]
     for day in (a, b):
         if day and day not in DAYS:
-            raise ValueError(f"{day!r} is not a day of the week; accepted: {', '.join(DAYS)}")
+            raise ValueError(f"{day!r} is not a day of the week; give one of {', '.join(DAYS)}")
     days: Iterable[int] = range(7)
     if a:
         start, end = DAYS.index(a), DAYS.index(b or a)

@@ -55,7 +55,7 @@ def wait_for_head(address: str, timeout: float) -> None:
         except OSError:
             pass
         if time.monotonic() > deadline:
-            raise TimeoutError(f"Ray's head node at {address} is not up after {timeout:g} s")
+            raise TimeoutError(f"Ray's head node at {address} did not start within {timeout:g} s")
         time.sleep(0.02)
 
 

@@ -428,7 +428,7 @@ def _commit_artifacts(transaction: Transaction, attempt: AttemptRecord, artifact
     names = {row.id: row.name for row in stored}
     for artifact_id in artifact_ids:
         if artifact_id not in names:
-            raise MissingArtifact(attempt.id, f"artifact {artifact_id}")
+            raise MissingArtifact(attempt.id, f"there is no artifact {artifact_id}")
     connection.execute(
         update(artifacts).where(artifacts.c.id.in_(artifact_ids)).values(state=ArtifactState.COMMITTED)
     )
@@ -437,7 +437,7 @@ def _commit_artifacts(transaction: Transaction, attempt: AttemptRecord, artifact
     if kind == TaskKind.MUX:
         videos = [id for id in artifact_ids if names[id] == _OUTPUT]
         if not videos:
-            raise MissingArtifact(attempt.id, f"an artifact called {_OUTPUT!r}")
+            raise MissingArtifact(attempt.id, f"there is no artifact called {_OUTPUT!r}")
         connection.execute(
             update(artifacts).where(artifacts.c.id == videos[0]).values(output_of=attempt.job_id)
         )

@@ -248,7 +248,7 @@ def _prove(part: Path) -> None:
         raise BackupFailed(f"the backup is damaged: it {error.problem}") from None
     except SQLAlchemyError as error:
         raise BackupFailed(
-            f"the backup's schema can't be upgraded to this version's: {_said(error)}"
+            f"this version of the farm can't upgrade the backup's schema: {_said(error)}"
         ) from None
     finally:
         for suffix in ("-wal", "-shm"):
@@ -327,8 +327,8 @@ def _tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         raise BackupFailed(
-            f"{name} is not installed here; install PostgreSQL's client programs, of the server's version or newer "
-            "(on Debian and Ubuntu: apt install postgresql-client)"
+            f"{name} is not installed here; install PostgreSQL's client programs (on Debian and Ubuntu: "
+            "`apt install postgresql-client`). They must not be older than the PostgreSQL server"
         )
     return found
 

@@ -57,8 +57,8 @@ def make_again(
         for other in _in_lockstep_after(connection, maker.id):
             if other.id != attempt.id:
                 why = (
-                    f"the result of {maker.key} is damaged, and this attempt's lockstep group (windows that are "
-                    "rendered together, step by step) needs that result"
+                    f"the result of {maker.key} is damaged. This attempt belongs to a group of windows that are "
+                    "rendered together, and the group needs that result"
                 )
                 ended = endings.end(transaction, other, Cause.DAMAGED_INPUT, why)
                 stop.append(ended[0])

@@ -358,8 +358,8 @@ def parse(url: str) -> URL:
     except (ArgumentError, ValueError):
         # What it says may be a password.
         raise UnusableUrl(
-            f"store.url: {accepted}. The given value is not a URL: a port must be a number, "
-            "and the characters : / @ in a password must be percent-encoded (@ as %40)"
+            f"store.url: {accepted}. The given value is not a URL. Check that the port is a number. "
+            "In a password, percent-encode the characters : / @ (write @ as %40)"
         ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":

@@ -69,10 +69,10 @@ class StaleAttempt(StoreError):
 
 
 class MissingArtifact(StoreError):
-    """An attempt reports a result, but a file of the result is missing. `what` names the file."""
+    """An attempt reports a result, but a file of the result is missing. `what` says which file."""
 
     def __init__(self, attempt_id: str, what: str):
-        super().__init__(f"the result of attempt {attempt_id} lacks {what}")
+        super().__init__(f"the result of attempt {attempt_id} is incomplete: {what}")
         self.attempt_id = attempt_id
         self.what = what
 

@@ -373,8 +373,8 @@ def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
             raise ValueError(
-                f"the plan must list task {task.key!r} only once, and after the tasks that it needs; not listed before "
-                f"it: {unknown}"
+                f"a plan must list each task once, and after all tasks that the task needs; task {task.key!r} is "
+                f"listed twice, or before the tasks {unknown}"
             )
         ids[task.key] = new_id("t", transaction.at)
     connection.execute(

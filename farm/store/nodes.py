@@ -283,8 +283,8 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"could still be rendering {what}. Wait until the farm has taken this work from the node (soon "
-                    "after the node goes offline). Then try again",
+                    f"could still be rendering {what}. Wait until the node is offline and the farm has put these "
+                    "tasks back in the queue. Then try again",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(

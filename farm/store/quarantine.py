@@ -30,12 +30,12 @@ def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None
     if count < MAX_STRIKES or is_set_aside(connection, attempt.node_id, attempt.device):
         return
     reason = (
-        f"failed a task in each of {count} jobs, with no success in between; "
+        f"tasks of {count} jobs failed on this device, with no success in between; "
         f"the last failed task was {attempt.task_key} of {attempt.job_id}: "
         f"{gist(error)}"
     )
     connection.execute(insert(quarantines).values(**this, reason=reason, since_at=transaction.at))
-    message = f"{attempt.node}/{attempt.device} is in quarantine: it {reason}"
+    message = f"{attempt.node}/{attempt.device} is in quarantine: {reason}"
     write_event(transaction, "quarantined", message, node_id=attempt.node_id)
 
 

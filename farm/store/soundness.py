@@ -94,7 +94,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
             raise DamagedFile(
                 file,
                 "is not a file",
-                f"Move it away: SQLite must create a file with this name beside the database {path.name}",
+                f"Move {file.name} away: SQLite must create a file with this name beside the database {path.name}",
             )
     if path.exists() and not path.is_file():
         raise DatabaseDamaged(path, f"the path is {'a folder' if path.is_dir() else 'not a file'}")
@@ -116,8 +116,8 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
         problem = str(error)
         if logged and _sound_alone(path):
             problem += (
-                f"; without the log {log.name} beside it, SQLite can read the database; if that log belongs to another "
-                "database, move the log away; if it belongs to this one, moving it away loses the last writes"
+                f"; SQLite can read the database without the log {log.name}; if that log belongs to another database, "
+                "move the log away; if that log belongs to this database, moving the log away loses the last writes"
             )
         raise DatabaseDamaged(path, problem) from None
 

@@ -149,8 +149,8 @@ class Profile:
         if not (home / FILE).exists():
             raise NoProfile(
                 f"no farm found at {home / FILE}. Start a farm here with `farmctl up`. For a farm on another machine, run "
-                "`farmctl client export FILE` there, copy FILE to this machine and name the copy with --profile or "
-                "FARM_PROFILE. Or set FARM_SERVER, FARM_CA and FARM_TOKEN"
+                "`farmctl client export FILE` there, copy FILE to this machine, and give the copy's path with "
+                "--profile or FARM_PROFILE. Or set FARM_SERVER, FARM_CA and FARM_TOKEN"
             )
         return cls.load(home / FILE)
 
@@ -251,7 +251,8 @@ def _given_token(text: str) -> Path | str:
         return word
     if word.startswith((f"{JOIN_PREFIX}.", "node.")):
         raise NoProfile(
-            "FARM_TOKEN: is the token of a node; give the client token (the text of tls/client.token in the farm's home)"
+            "FARM_TOKEN: must be the client token, got the token of a node; "
+            "copy the text of tls/client.token in the farm's home"
         )
     with contextlib.suppress(OSError, ValueError):
         file = filled_in(word)

@@ -249,14 +249,14 @@ def parse_join_token(text: str) -> tuple[bytes, str]:
     if parts[0] != JOIN_PREFIX:
         raise InvalidJoinToken(f"join token: must begin with '{JOIN_PREFIX}.'; {hint}")
     if len(parts) != 3 or not parts[2]:
-        raise InvalidJoinToken(f"join token: a part of it is missing; {hint}")
+        raise InvalidJoinToken(f"join token: a part of the token is missing; {hint}")
     try:
         der = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         der = b""
     # A DER certificate states its own length: a sequence with a two-byte length.
     if der[:2] != b"\x30\x82" or len(der) != 4 + int.from_bytes(der[2:4], "big"):
-        raise InvalidJoinToken(f"join token: the certificate in it is damaged; {hint}")
+        raise InvalidJoinToken(f"join token: the certificate in the token is damaged; {hint}")
     return ssl.DER_cert_to_PEM_cert(der).encode(), parts[2]
 
 

@@ -80,14 +80,14 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
                 if writing.size + len(message.chunk) > header.size:
                     raise Refused(
                         grpc.StatusCode.INVALID_ARGUMENT,
-                        f"size: {header.size} bytes were announced, but more arrived",
+                        f"size: the sender announced {header.size} bytes, but sent more",
                     )
                 await _to_its_end(writing.write, message.chunk)
             await _to_its_end(writing.commit, header.sha256)
             if writing.size != header.size:
                 raise Refused(
                     grpc.StatusCode.INVALID_ARGUMENT,
-                    f"size: {header.size} bytes were announced, but {writing.size} arrived",
+                    f"size: the sender announced {header.size} bytes, but sent {writing.size} bytes",
                 )
             found = await _to_its_end(record)
         finally:
@@ -130,7 +130,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         record = await asyncio.to_thread(self._store.artifacts.get, request.artifact_id)
         if record.state in KEPT_NO_LONGER:
             raise Refused(
-                grpc.StatusCode.NOT_FOUND, f"artifact {record.id} ({record.filename}) is no longer kept"
+                grpc.StatusCode.NOT_FOUND,
+                f"the farm no longer keeps artifact {record.id} ({record.filename})",
             )
         if request.offset > record.size:
             raise Refused(

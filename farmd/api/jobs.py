@@ -212,7 +212,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.PrioritiseJobResponse:
         """Change a job's priority."""
         if not request.HasField("priority"):
-            raise InvalidSpec("priority", "must be given, as a number from 0 to 100")
+            raise InvalidSpec("priority", "must be a number from 0 to 100, got none")
         check_priority(request.priority)
         job = await self._change(
             request.job_id, lambda job_id: self._store.jobs.prioritise(job_id, request.priority)

@@ -91,8 +91,8 @@ class NodeService(NodeVerbs):
         if not self._authority.admits(request.join_secret):
             raise Refused(
                 grpc.StatusCode.UNAUTHENTICATED,
-                "join_secret: is not this farm's; "
-                "run the command that `farmctl node enroll` prints on the farm's server",
+                "join_secret: must be this farm's join secret; run `farmctl node enroll` on the farm's server, "
+                "then run the printed command on this workstation",
             )
         check_version(request.version, request.protocol)
         if not 8 <= len(request.node_id) <= 64:

@@ -125,7 +125,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         if not tries:
             raise Refused(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"task {task.key} has no log, because it has not been given to a device yet",
+                f"task {task.key} has no log, because no device has begun this task yet",
             )
         wanted = max(tries) if epoch is None else epoch
         if wanted not in tries:

@@ -204,21 +204,19 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
     if any(later >= earlier for earlier, later in zip(scales.levels, scales.levels[1:])):
         raise InvalidSpec(
             f"options.{levels}",
-            f"must fall from one value to the next, got {', '.join(map(str, scales.levels))}",
+            f"each value must be lower than the previous value, got {', '.join(map(str, scales.levels))}",
         )
     for name, entries in zip(names, (scales.cfg, scales.stg, scales.rescale, scales.blocks), strict=True):
         if len(entries) == 1 or len(entries) == len(scales.levels):
             continue
         if not scales.levels:
-            problem = (
-                f"must be one value for all steps (a list needs a noise level in `{levels}` for each value)"
-            )
+            problem = f"must be one value for all steps, because `{levels}` is empty"
         else:
             problem = (
-                f"must be one value for all steps or {len(scales.levels)} values "
+                f"must be one value for all steps, or a list of {len(scales.levels)} values "
                 f"(one for each entry of `{levels}`)"
             )
-        raise InvalidSpec(f"options.{name}", f"{problem}, got {len(entries)} values")
+        raise InvalidSpec(f"options.{name}", f"{problem}; got {len(entries)} values")
 
 
 def _entries(value: float | tuple[float, ...]) -> tuple[float, ...]:

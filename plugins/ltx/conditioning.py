@@ -127,7 +127,7 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
         else:
             if condition.frame < 0 and have[1] > 1:
                 raise ValueError(
-                    f"frame: must be 0 or later for a clip of {have[1]} latents, got {condition.frame}"
+                    f"frame: must be at least 0 for a clip of {have[1]} latents, got {condition.frame}"
                 )
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):

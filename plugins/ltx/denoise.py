@@ -98,16 +98,16 @@ class Denoiser:
         channels, latents, height, width = noise.shape
         check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
-            raise ValueError(f"base: must be given, because the first of the sigmas is below 1: {sigmas[0]}")
+            raise ValueError(f"base: must be given, because the first sigma ({sigmas[0]}) is below 1")
         if base is not None and base.shape != noise.shape:
             raise ValueError(
-                f"base: must have the shape of the noise, {list(noise.shape)}, got {list(base.shape)}"
+                f"base: must have the same shape as the noise ({list(noise.shape)}), got {list(base.shape)}"
             )
         if isinstance(guidance, (int, float)) and guidance > 1.0 and negative is None:
-            raise ValueError(f"negative: must be given, because guidance is above 1: {guidance}")
+            raise ValueError(f"negative: must be given, because guidance ({guidance}) is above 1")
         if cond_noise_scale > 0.0 and cond_noise is None:
             raise ValueError(
-                f"cond_noise: must be given, because cond_noise_scale is above 0: {cond_noise_scale}"
+                f"cond_noise: must be given, because cond_noise_scale ({cond_noise_scale}) is above 0"
             )
         if not fps > 0:
             raise ValueError(f"fps: must be more than 0, got {fps}")
@@ -178,7 +178,8 @@ class Denoiser:
             fits = tensor.shape in ((1, count, channels), (1, count, 1), (1, 1, 1))
             if tensor.dtype != torch.float32 or not fits:
                 raise ValueError(
-                    f"history: {name} has the wrong type or shape for this window: {tensor.dtype} {list(tensor.shape)}"
+                    f"history: {name} must be float32 in a shape that fits this window, "
+                    f"got {tensor.dtype} {list(tensor.shape)}"
                 )
             kept[name] = tensor.to(expected.device)
         return State(latents.to(expected.device), step, kept)
@@ -291,7 +292,7 @@ class Denoiser:
         Raises ValueError if steps are left.
         """
         if state.step != self.steps:
-            raise ValueError(f"state: all {self.steps} steps must be done, but only {state.step} are")
+            raise ValueError(f"state: all {self.steps} steps must be done, but only {state.step} are done")
         return self.grid(state).contiguous()
 
     def run(
@@ -333,13 +334,13 @@ class Denoiser:
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
                 raise ValueError(
-                    "shares: a condition (Extra) has shares, but `prompt` is a single text; give a TimedText as "
-                    "`prompt`, or leave out the shares"
+                    "shares: the shares of a condition (Extra) need a TimedText as `prompt`, but `prompt` is a single "
+                    "text; give a TimedText, or leave out the shares"
                 )
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
             raise ValueError(
-                f"prompt.shares: must have a column for each of the window's {self._noise.shape[1]} latents, "
+                f"prompt.shares: must have {self._noise.shape[1]} columns, one for each latent of the window, "
                 f"got {prompt.shares.shape[1]} columns"
             )
         parts = [
@@ -349,9 +350,9 @@ class Denoiser:
         for known, part in zip(self._extra, parts, strict=True):
             if part.shape != (len(prompt.texts), known.latents.shape[1]):
                 raise ValueError(
-                    "shares: the shares of a condition (Extra) must have a row for each prompt and a column for each "
-                    f"of the condition's latents: shape [{len(prompt.texts)}, {known.latents.shape[1]}], "
-                    f"got {list(part.shape)}"
+                    "shares: the shares of a condition (Extra) must have the shape "
+                    f"[{len(prompt.texts)}, {known.latents.shape[1]}] (a row for each prompt, a column for each latent)"
+                    f", got {list(part.shape)}"
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 

@@ -113,9 +113,9 @@ class Difference:
             span = f"{self.begins} to {self.begins + self.frames - 1}"
             what, at = f"clip at frames {span} of the video", f" at frame {self.frame}"
         return (
-            f"the {what} differs from what was rendered in its place (PSNR {self.db:.0f} dB{at}; "
-            f"a PSNR below {NOT_FOLLOWED:.0f} dB stands out). Try another seed, or give a strength below 1: then the "
-            "video shows what was rendered"
+            f"the {what} differs from what the model rendered there (PSNR {self.db:.0f} dB{at}; "
+            f"the farm reports values below {NOT_FOLLOWED:.0f} dB). Try another seed. Or give a strength below 1: the "
+            "video then shows what the model rendered"
         )
 
 
@@ -135,7 +135,7 @@ def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
     if rest := len(missed) - len(notes):
         notes.append(
-            f"{rest} more images and clips of the job differ from what was rendered in their place: "
+            f"{rest} more images and clips of the job differ from what the model rendered there: "
             f"each has a PSNR below {NOT_FOLLOWED:.0f} dB"
         )
     # What is equal to the last bit has no PSNR, and JSON no infinity.

@@ -69,9 +69,9 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: the storyboard's latents come from a different VAE than the rendering model's "
-                f"(the {name} of each channel differs); give both models the same VAE, or let the rendering model "
-                "draw its own storyboard"
+                "storyboard_model: must have the same VAE as the rendering model, "
+                f"but the two VAEs differ in the {name} of their channels; "
+                "give both models the same VAE, or let the rendering model draw its own storyboard"
             )
 
 

@@ -163,7 +163,7 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
         name = "skip_initial_inference_steps" if first else "skip_final_inference_steps"
         raise InvalidSpec(
             f"options.{name}",
-            f"must leave at least one of the {len(levels)} steps, but {first + last} steps would be skipped",
+            f"must leave at least one of the {len(levels)} steps, but the skip options skip {first + last} steps",
         )
     return (*levels[first : len(levels) - last], 0.0)
 
@@ -210,8 +210,8 @@ def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
     if steps != len(DISTILLED):
         raise InvalidSpec(
             "steps",
-            f"must be {len(DISTILLED)} for the distilled model {distilled}, got {steps}; to take fewer steps, list their noise levels "
-            "in `options.timesteps`",
+            f"must be {len(DISTILLED)} for the distilled model {distilled}, got {steps}; to take fewer "
+            "steps, list a noise level for each step in `options.timesteps`",
         )
     if options.schedule is not Schedule.LINEAR_QUADRATIC:
         raise InvalidSpec(
@@ -224,7 +224,7 @@ def _given(timesteps: Sequence[float]) -> list[float]:
     if any(later >= earlier for earlier, later in pairwise(timesteps)):
         raise InvalidSpec(
             "options.timesteps",
-            f"each noise level must be lower than the one before, got {_listed(timesteps)}",
+            f"each noise level must be lower than the previous level, got {_listed(timesteps)}",
         )
     return list(timesteps)
 

@@ -52,7 +52,9 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it can't be iterated
         if metadata.get("format") not in (_FORMAT, _PLAIN_FORMAT):
-            raise Unfit(f"the saved state has the format {metadata.get('format')!r}, not {_FORMAT!r}")
+            raise Unfit(
+                f"the saved state has the format {metadata.get('format')!r}, but the format must be {_FORMAT!r}"
+            )
         if metadata.get("fingerprint") != fingerprint:
             raise Unfit("the saved state belongs to another task, model or plan")
         history = {

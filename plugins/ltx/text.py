@@ -38,7 +38,7 @@ class TimedText:
             )
         if (self.shares < 0).any() or ((self.shares.sum(0) - 1).abs() > 1e-4).any():
             raise ValueError(
-                "shares: each prompt's share of a latent must be from 0 to 1, and the shares of each latent must add up to 1"
+                "shares: in each latent, each prompt's share must be from 0 to 1, and the shares must add up to 1"
             )
 
     def shown(self) -> TimedText | Text:

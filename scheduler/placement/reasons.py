@@ -121,7 +121,7 @@ def unusable(node: NodeRecord, device: DeviceRecord, renderer_up: bool, trouble:
     if not renderer_up:
         return "has no renderer up" + _because(trouble)
     if device.quarantine:
-        return f"is in quarantine (`farmctl node resume {node.name}`): it {device.quarantine}"
+        return f"is in quarantine (`farmctl node resume {node.name}`): {device.quarantine}"
     return ""
 
 

@@ -211,8 +211,8 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                 if (span, piece.strength) == (same, earlier.strength):
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
-                        f"the strength {earlier.strength:g} is also that of conditions.{other}, and both conditions "
-                        f"cover all {frames} frames; the job reworks only the stronger one, so give "
+                        f"must not be {earlier.strength:g}, the strength of conditions.{other}; both conditions cover "
+                        f"all {frames} frames, and the job reworks only the stronger condition; give "
                         "different strengths",
                     )
                 continue

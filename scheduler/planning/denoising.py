@@ -111,8 +111,8 @@ class Denoising:
                     if name == "preset":
                         raise InvalidSpec(
                             "options.preset",
-                            f"must suit the model: this preset perturbs block {block}, and {model} has only blocks 0 to "
-                            f"{depth - 1}; name your own blocks with option layers",
+                            f"must suit the model: this preset perturbs block {block}, but {model} has only blocks "
+                            f"0 to {depth - 1}; give the blocks to perturb with the option `layers`",
                         )
                     raise InvalidSpec(
                         f"options.{name}",

@@ -118,8 +118,9 @@ def share_out(
     )
     if not layouts:
         raise ValueError(
-            f"no device has memory for windows of more than {held} latents. If {latents} latents are cut into windows of at most "
-            f"{held} latents with an overlap of {overlap}, some windows are shorter than the minimum of {least} latents"
+            f"no device has memory for windows of more than {held} latents. A video of {latents} latents can't be cut "
+            f"into windows of at most {held} latents with an overlap of {overlap}: at least one window would have "
+            f"fewer than {least} latents"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),

@@ -153,13 +153,13 @@ def make_plan(
     if own.denoising.idle_steps(sigmas) == len(sigmas) - 1:
         raise InvalidSpec(
             "options.skip_steps_sigma_threshold",
-            f"must let the model run in at least one step, so it must be at least {sigmas[-2]:.4g} here",
+            f"must be at least {sigmas[-2]:.4g}; below this value, the model would not run in any step of this job",
         )
     laid_out: Sequence[Window] = strategy.lay_out(timeline)
     if drawing and not any(window.model == drawing.facts.name for window in laid_out):
         raise InvalidSpec(
             "storyboard_model",
-            f"must be left out (with strategy {strategy.name}, this job draws no storyboard), "
+            f"must be left out, because strategy {strategy.name} draws no storyboard for this job; "
             f"got {drawing.facts.name!r}",
         )
     spans: Sequence[Cut] = windows.spans(latents, model.decode_span, model.decode_halo)
@@ -258,7 +258,7 @@ def make_plan(
         notes.append(
             f"layout: the video has {len(timeline.cuts)} window{'s' if several else ''} of "
             f"{' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
-            f"latents; {'their sizes suit' if several else 'its size suits'} the devices "
+            f"latents; the farm chose {'these sizes' if several else 'this size'} to suit the devices "
             f"{', '.join(candidate.name for candidate in candidates)}"
         )
     if (width, height) != (spec.width, spec.height):
@@ -268,13 +268,13 @@ def make_plan(
         )
     if frames_of(latents) != spec.frames:
         early = (
-            f", {lead} of them before the first delivered frame, so that the given images and clips fill whole latents"
+            f"; {lead} of these frames come before the video's first frame, so that images and clips fill whole latents"
             if lead
             else ""
         )
         notes.append(
-            f"frames: the video is rendered with {frames_of(latents)} frames (a multiple of 8, plus 1){early}, "
-            f"and cut to {spec.frames}"
+            f"frames: the farm renders {frames_of(latents)} frames (a multiple of 8, plus 1){early}; "
+            f"the finished video has only {spec.frames} frames"
         )
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
@@ -283,7 +283,7 @@ def make_plan(
             moved = "this frame" if count == 1 else "these frames"
             notes.append(
                 f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames "
-                f"{within} new frames (a latent holds 8 frames); the farm puts {moved} of the clip into the video after "
+                f"{within} new frames; the farm copies {moved} from the clip into the video after "
                 "rendering"
             )
     pixels = spec.width * spec.height * spec.frames
@@ -314,8 +314,8 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
     if not model.latent_space or drawer.latent_space != model.latent_space:
         raise InvalidSpec(
             "storyboard_model",
-            f"must use the same latent space as {model.name} ({model.latent_space or 'which no other model uses'}), "
-            f"but {drawer.name} uses {drawer.latent_space or 'one that no other model uses'}",
+            f"must use the same latent space as {model.name} ({model.latent_space or 'shared with no other model'}), "
+            f"but {drawer.name} uses {drawer.latent_space or 'a latent space of its own'}",
         )
     if precision not in drawer.precisions:
         raise InvalidSpec(
@@ -337,7 +337,7 @@ def _source_sigma(strength: float | None, sigmas: Sequence[float], options: Coll
         given = (key for name in _SKIP_THE_BEGINNING for key in options if key.rpartition(".")[2] == name)
         raise InvalidSpec(
             "options",  # FarmClient knows by this field that media would make the job possible
-            f"{next(given, 'the model')} makes the schedule begin at noise level {sigmas[0]:.4g}; it must begin at 1, because "
-            "this job has no video to rework",
+            f"{next(given, 'the model')} makes the schedule begin at noise level {sigmas[0]:.4g}; the schedule must "
+            "begin at 1, because this job has no video to rework",
         )
     return None

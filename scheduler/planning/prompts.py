@@ -126,7 +126,7 @@ def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tup
     """
     if first >= last or crossfade < 0:
         raise ValueError(
-            f"must have first < last and crossfade >= 0, got first {first}, last {last}, crossfade {crossfade}"
+            f"first must be below last, and crossfade at least 0; got first {first}, last {last}, crossfade {crossfade}"
         )
     total = [0.0] * (len(changes) + 1)
     span = max(crossfade, 1)

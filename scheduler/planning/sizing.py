@@ -154,8 +154,8 @@ class Sizing:
             return timeline, laid_out
         raise InvalidSpec(
             "layout",
-            f"must be 'fixed' with strategy {self.strategy.name}, got 'farm': in this strategy, windows wait for "
-            "each other",
+            f"must be 'fixed' with strategy {self.strategy.name}, got 'farm'. With this strategy, some windows "
+            "need the results of others",
         )
 
     def _reaches(self) -> tuple[Cut, ...]:

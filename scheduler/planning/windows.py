@@ -32,12 +32,10 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     for left, right in itertools.pairwise(windows):
         seam = Cut(right.start + 1, left.stop)
         if len(seam) < 1:
-            raise ValueError(
-                f"windows {left} and {right} must share two latents or more, because the first shared latent is dropped"
-            )
+            raise ValueError(f"windows {left} and {right} must share two latents or more")
         if found and found[-1].stop >= seam.start:
             raise ValueError(
-                f"window {left} has no latent of its own: it shares each latent with a neighbour"
+                f"window {left} has no latent of its own: every latent also belongs to a neighbouring window"
             )
         found.append(seam)
     return tuple(found)

@@ -37,7 +37,7 @@ SMALL = {"frames": 49, "width": 128, "height": 96, "fps": 30.0}
         ({"prompt": "x" * 4001}, "prompt: must be at most 4000 characters"),
         (
             {"later_prompts": [{"frame": 9, "text": "x"}, {"frame": 9, "text": "y"}]},
-            "must be higher than the one before",
+            "must be higher than the previous `frame`",
         ),
         (
             {"later_prompts": [{"frame": n + 1, "text": "x"} for n in range(101)], "frames": 200},

@@ -201,7 +201,8 @@ def test_a_join_with_a_wrong_secret_is_refused(studio):
     refused = _join(studio, token[:-4] + ("abcd" if token[-4:] != "abcd" else "dcba"))
     assert refused.returncode == 2
     assert (
-        "join_secret: is not this farm's; run the command that `farmctl node enroll` prints" in refused.stderr
+        "join_secret: must be this farm's join secret; run `farmctl node enroll` on the farm"
+        in refused.stderr
     )
 
 

@@ -149,8 +149,8 @@ def test_a_clip_at_another_rate_and_size_is_resampled_scaled_and_said(farm, clip
         answer = client.submit(conditions=[clip], frames=49, width=64, height=64, fps=15.0)
         farm.succeed(answer.job.id)
     notes = " ".join(answer.notes)
-    assert "its 9 frames at 30 fps are resampled to 5 at 15 fps" in notes
-    assert "4 of them before the first" in notes and "scaled from 128x96" in notes
+    assert "the farm resamples the clip's 9 frames at 30 fps to 5 frames at 15 fps" in notes
+    assert "4 of them before the first" in notes and "scales the picture from 128x96" in notes
 
 
 def test_a_retried_submit_is_one_job(farm):

@@ -140,14 +140,14 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ),
         (
             "- {frame: 1, text: a ball, red}",
-            "row 1: the row may have .*; got 'red'; put quotes around a text that contains a comma",
+            "row 1: each key of the row must be .*; got 'red'; put quotes around a text that contains a comma",
         ),
         ("- {frame: 1}", "row 1: text: must not be empty; write what the video shows"),
         ("- {frame: 1, text: ' '}", "row 1: text: must not be empty"),
         ("- {frame: 1, text: [a]}", "row 1: text: must be one value"),
         (
             "- {frame: 1, text: a, frames: 3}",
-            "row 1: the row may have only the keys frame, seconds, timecode, text; got 'frames'",
+            "row 1: each key of the row must be one of frame, seconds, timecode, text; got 'frames'",
         ),
         ("- {frame: 1, text: a, text: b}", "line 1: the file is not valid YAML: the key 'text' comes twice"),
         ("- a ball", 'row 1: the row must have "text" and one of'),
@@ -187,15 +187,15 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
         ),
         (
             "frame,words\n1,a\n",
-            'the first line must name the column "text", .*, each only once; got frame, words',
+            'the first line must name the column "text", .*; no name may come twice; got frame, words',
         ),
         ("frame,text,text\n1,a,b\n", 'the first line must name the column "text"'),
         ("1,a red ball\n", 'the first line must name the column "text"'),
         ('frame,text\n1,"a\n', "line 2: the file is not valid CSV"),
         ("frame,text\n1\n", "line 2: text: must not be empty"),
         ("frame,text\n", "the file has no rows"),
-        ("text,frame\n# my shots\na,9\n", "line 2: this line looks like a comment"),
-        ("# my, shots\ntext,frame\na,9\n", "line 1: this line looks like a comment .* use YAML"),
+        ("text,frame\n# my shots\na,9\n", "line 2: the line begins with '#'"),
+        ("# my, shots\ntext,frame\na,9\n", "line 1: the line begins with '#', .* use a YAML file"),
         (
             'text,frame\n\n,\n"a\nball",1\nb,1\n',
             "line 6: the prompt begins at frame 1, but the prompt of the previous row",
@@ -243,7 +243,7 @@ def test_drop_frame_counts_as_its_labels_do(rate, ntsc, frame):
 
 def test_labels_that_drop_frame_leaves_out_are_refused():
     for label in ("00:01:00;00", "00:01:00;01"):
-        with pytest.raises(ValueError, match="drop-frame timecode skips the label"):
+        with pytest.raises(ValueError, match="in drop-frame timecode, no frame has the label"):
             frame_of(label, Fraction(30_000, 1001))
     assert frame_of("00:10:00;00", Fraction(30_000, 1001)) == 17_982
     with pytest.raises(ValueError, match="a timecode can't be used at 12.5 fps"):

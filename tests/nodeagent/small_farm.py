@@ -129,7 +129,9 @@ class _Nodes(nodes_pb2_grpc.NodeServiceServicer):
 
     async def Register(self, request, context):
         if not self.farm.authority.admits(request.join_secret):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "join_secret: is not this farm's")
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "join_secret: must be this farm's join secret"
+            )
         self.farm.registered.append(request)
         return nodes_pb2.RegisterResponse(
             node_token=self.farm.authority.node_token(request.node_id),

@@ -119,7 +119,7 @@ def test_a_raylet_that_died_is_started_again_under_a_new_id_and_speaks_against_n
     assert ended.error == f"the raylet of cpu (process {raylet.pid}) ended"
     until(lambda: raylet_of(farm) not in ("", first), 60, "another raylet")
     trouble = farm.heartbeats[-1].ray_trouble
-    assert "the node's raylet ended" in trouble and "is started again" in trouble, (
+    assert "the node's raylet ended" in trouble and "starts the raylet again" in trouble, (
         "until it has run for a while"
     )
     assert agent.end(signal.SIGINT) == 0

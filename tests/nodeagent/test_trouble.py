@@ -76,7 +76,8 @@ def test_an_input_that_the_farm_has_not_kept_is_named(farm, node):
     end = ended(farm, "a")
     assert (end.outcome, list(end.damaged_artifact_ids)) == (DAMAGED, [given["id"]])
     assert (
-        end.error == f"artifact {given['id']} did not match its checksum {given['sha256']} in three downloads"
+        end.error
+        == f"artifact {given['id']} was downloaded three times, but no download matched the checksum {given['sha256']}"
     )
     farm.artifacts[given["id"]] = artifact, None
     renderer.run("b", steps=1, base=["window/0"], inputs={"window/0": {"latents": given}})

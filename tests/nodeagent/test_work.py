@@ -140,7 +140,7 @@ def test_a_model_that_is_loaded_is_named_for_as_long_as_that_takes(models, bench
 def test_a_task_renders_with_the_weights_that_it_names_and_no_others(models, bench_of, tmp_path):
     with pytest.raises(
         Exception,
-        match="needs weights of small with the hash other; hash of the weights in small: hash of small",
+        match="weights of small must have the hash other, but the hash of the weights in small is hash of small",
     ):
         window(bench_of(100), "small", tmp_path, weights="other")
 

@@ -373,7 +373,8 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 @click.option(
     "--prompts",
     default=200,
-    help="Number of prompts in the part `text` of the evaluation. Each other part uses a quarter as many scenes.",
+    help="Number of prompts in the part `text` of the evaluation. "
+    "Each other part uses scenes: a quarter of this number.",
 )
 @click.option("--steps", default=8, help="Number of denoising steps.")
 @click.option(

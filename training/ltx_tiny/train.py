@@ -36,7 +36,7 @@ def _minutes(default: float) -> Any:
     return click.option(
         "--minutes",
         default=default,
-        help="Minutes to train, including those that RUN has already spent on this stage.",
+        help="Total minutes to train this stage. The minutes already trained in RUN count too.",
     )
 
 
@@ -56,7 +56,8 @@ def main(context: click.Context, folder: Path, device: str, threads: int) -> Non
 
     To train an exported checkpoint further, run the commands import, latents, onward, few-step and export, in this order.
 
-    Every stage keeps its state, log.csv and curves.png under RUN, and resumes when called again.
+    Every stage keeps its state, log.csv and curves.png under RUN. If the command of a stage is run again, the
+    stage continues where it stopped.
     """
     torch.set_num_threads(threads)
     context.obj = {"folder": folder, "device": device}
@@ -78,7 +79,7 @@ def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) ->
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.pass_obj
 def import_(run: dict[str, Any], source: Path) -> None:
-    """Begin RUN with the exported checkpoint SOURCE. Its VAE and the scale of its latents stay as they are."""
+    """Begin RUN with the exported checkpoint SOURCE. RUN uses that checkpoint's VAE and latent scale unchanged."""
     ltx = Ltx(source, max_tokens=parts.MAX_TOKENS)
     network = flow.Network(ltx.transformer, ltx.text_encoder, "cpu")
     Record(run["folder"] / "vae").save({"vae": ltx.vae.state_dict()})
@@ -89,7 +90,9 @@ def import_(run: dict[str, Any], source: Path) -> None:
 
 
 @main.command()
-@click.option("--clips", default=1500, help="Number of scenes to encode, including those already encoded.")
+@click.option(
+    "--clips", default=1500, help="Total number of scenes to encode. Scenes already encoded count too."
+)
 @click.pass_obj
 def latents(run: dict[str, Any], clips: int) -> None:
     """Encode the scenes for the transformer's training.

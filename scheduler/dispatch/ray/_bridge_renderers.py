@@ -118,8 +118,8 @@ class Renderers:
                 # can't be loaded here Ray believes that its methods take nothing.
                 ray.kill(actor, no_restart=True)
                 raise RuntimeError(
-                    "the renderer was started by another version of the farm, so the farm ended it and now starts "
-                    "a new one"
+                    "the renderer was started by another version of the farm; the farm ended that renderer and "
+                    "now starts a new renderer"
                 ) from None
 
     def _kill(self, renderer: RendererRef) -> None:

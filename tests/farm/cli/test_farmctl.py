@@ -278,9 +278,9 @@ def test_keyframes_take_rate_and_size_of_what_they_show_and_not_of_what_is_liste
     plans = [farmctl("submit", "keyframes", *media, *ask) for media in (listed, listed[::-1])]
     assert plans[0].stdout == plans[1].stdout and "at 96x64" in plans[0].stdout
     # At the clip's own 15 frames a second nothing is resampled.
-    assert all("resampled" not in plan.stderr for plan in plans)
+    assert all("resample" not in plan.stderr for plan in plans)
     farther = farmctl("submit", "keyframes", f"{clip}@0", f"{still}@30", *ask, "--fps", 30)
-    assert "its 9 frames at 15 fps are resampled to 18 at 30 fps" in farther.stderr
+    assert "the farm resamples the clip's 9 frames at 15 fps to 18 frames at 30 fps" in farther.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video", "cut"])

@@ -9,7 +9,7 @@ from farm.v1 import jobs_pb2
 from tests.farm.small_daemon import NODE
 from tests.farm.store.store_world import dispatch, plan, spec, stage
 
-NOTE = "the image at frame 8 of the video differs from what was rendered in its place (PSNR 21 dB; a PSNR below 22 dB stands out)"
+NOTE = "the image at frame 8 of the video differs from what the model rendered there (PSNR 21 dB; the farm reports values below 22 dB)"
 
 
 class Followed:

@@ -143,7 +143,7 @@ def test_what_was_said_of_a_job_stays_with_it(
         "ltx-tiny stands in for ltxv-13b-0.9.7-distilled.safetensors; first pass only: ",
         "downscale_factor, spatial_upscaler_model_path, second_pass: the farm doesn't honour these keys yet",
         "prompt not enhanced: ",
-        f"{clip}: only the first 1 of its 9 frames are used",
+        f"{clip}: the video uses only the first 1 of this clip's 9 frames",
     ):
         assert told.output.count(said) == 1
         assert f"note:      {said}" in kept
@@ -177,7 +177,7 @@ def test_ctrl_c_tells_how_the_video_gets_to_its_path(
     assert told.exit_code == 130 and folder.is_dir()
     job = told.stdout.split()[-2]
     assert f"follow it again with `farmctl job watch {job} -o '{folder / name}'`, or cancel" in told.stderr
-    png = "only `farmctl inference` itself makes image_output_0__171198_90x128x1_0.png of it"
+    png = "only `farmctl inference` turns this video into image_output_0__171198_90x128x1_0.png"
     assert (png in told.stderr) == (frames == 1)
     farmctl("job", "cancel", job)
 

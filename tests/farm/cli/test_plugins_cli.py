@@ -137,7 +137,7 @@ def test_job_show_tells_the_models_defaults(farmctl):
         ),
         (
             ("--option", "sigmas=[1]", "--guidance", "comfyui", "--option", "cfg=[1, 2]"),
-            "options.cfg: must be one value for all steps or 1",
+            "options.cfg: must be one value for all steps, or a list of 1",
         ),
     ],
 )

@@ -79,17 +79,17 @@ def test_frames_before_the_first_timed_prompt_have_none_and_a_note_says_so():
     [
         ([("500", "b")], "the time 500 is too late: the prompt begins at frame 500, but the video has only 500 frames"),
         ([("17s", "b")], "the time 17s is too late: the prompt begins at frame 510, but the video has only"),
-        ([("8s", "b"), ("240", "c")], r"two prompts begin at frame 240 \(8s and 240\)"),
-        ([("9", "b"), ("9", "c")], r"two prompts begin at frame 9 \(9\)"),
+        ([("8s", "b"), ("240", "c")], r"two prompts begin at frame 240 \(given as 8s and 240\)"),
+        ([("9", "b"), ("9", "c")], r"two prompts begin at frame 9 \(given as 9\)"),
         ([("0", "b")], "the prompt at 0 and the first --prompt both begin at frame 0"),
         ([("0.01s", "b")], "the prompt at 0.01s and the first --prompt both begin at frame 0"),
         ([("00:00:08:30", "b")], "must end in a frame from 00 to 29 at 30 fps, got '00:00:08:30'"),
         ([("00:00:08;00", "b")], r"drop-frame timecode \(with ';'\) can't be used at 30 fps"),
         *(([(time, "b")], r"must be a frame \(240 or 240f\), seconds .* or timecode .*, got '")
           for time in ("-5", "-1s", "2.5", "1,000", "16:9", "1m", "it stops", "", "9" * 50, "\u0662\u0664", "nans")),
-        ([("9", " ")], "the text at 9 must not be empty; write what the video shows"),
-        ([("9", "x" * 4001)], "the text at 9 must be at most 4000 characters"),
-        ([("9", "a\0b")], "the text at 9 must not contain NUL"),
+        ([("9", " ")], "the text of the prompt at 9 must not be empty; write what the video shows"),
+        ([("9", "x" * 4001)], "the text of the prompt at 9 must be at most 4000 characters"),
+        ([("9", "a\0b")], "the text of the prompt at 9 must not contain NUL"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_timed_prompt_is_refused_by_its_time(at, message):
@@ -110,7 +110,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
     found = asked("a ball rolls", given)
     assert found.fields["later_prompts"] == [{"frame": 240, "text": "it stops"}]
     assert found.notes[0].endswith(
-        "is read as a prompt that starts at frame 240; write --prompt-at 240 'it stops' instead"
+        "is in an old form; farmctl starts this prompt at frame 240. Write --prompt-at 240 'it stops' instead"
     )
 
 
@@ -128,7 +128,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
 )
 def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, option):
     with pytest.raises(
-        InvalidSpec, match="^prompt: --prompt can give only the first prompt; for '"
+        InvalidSpec, match="^prompt: --prompt is for the first prompt; to give the later prompt '"
     ) as refused:
         asked("a ball rolls", later)
     assert f"write {option}" in str(refused.value)
@@ -139,7 +139,7 @@ def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, optio
     [
         ("0: b", "the prompt at 0 and the first"),
         ("900: b", "the time 900 is too late: the prompt begins"),
-        ("9:", "the text at 9 must not be empty"),
+        ("9:", "the text of the prompt at 9 must not be empty"),
     ],
 )
 def test_a_later_prompt_in_the_old_form_is_checked_as_a_timed_one_is(later, message):

@@ -139,7 +139,7 @@ def test_the_numbers_of_a_job_are_all_checked():
 def test_spec_without_a_file_is_told_that_it_needs_one(arguments):
     told = CliRunner().invoke(main, ["submit", *arguments])
     assert told.exit_code == 2
-    assert "Error: --spec needs a file, such as `--spec job.yaml`, or - for standard input." in told.stderr
+    assert "Error: --spec needs a file (`--spec job.yaml`) or standard input (`--spec -`)." in told.stderr
 
 
 def test_json_is_read_as_json_and_a_brace_may_begin_yaml(tmp_path):

@@ -129,7 +129,7 @@ def test_a_failed_job_delivers_each_unbroken_run_of_what_was_decoded(daemon, cli
 
 
 def test_what_is_told_of_a_job_lies_beside_what_is_decoded_of_it(daemon, client, shot, tmp_path):
-    note = "the image at frame 3 of the video differs from what was rendered in its place (PSNR 21 dB; a PSNR below 22 dB stands out)"
+    note = "the image at frame 3 of the video differs from what the model rendered there (PSNR 21 dB; the farm reports values below 22 dB)"
     attempt = dispatch(daemon.store, shot.job, "decode/0", node_id=NODE)
     shot.deliver(attempt, {"notes": [note]}, segment=shot.segments["decode/0"])
     assert list(client.job(shot.id).job.notes) == [note]
@@ -234,7 +234,9 @@ def test_what_the_farm_lost_is_left_out_and_told_and_the_rest_delivered(daemon, 
     second.write_bytes(second.read_bytes()[:-1] + b"?")
     folder = tmp_path / "rescued"
     folder.mkdir()
-    with pytest.raises(Damaged, match=r"frames 10 to 19 \(decode/1: .*checksum.*the rest is in ") as told:
+    with pytest.raises(
+        Damaged, match=r"frames 10 to 19 \(decode/1: .*checksum.*the other decoded frames are in "
+    ) as told:
         client.download_partial(shot.id, folder)
     videos = [folder / f"{shot.id}-frames-{span}-partial.mp4" for span in ("00-09", "20-39")]
     assert all(str(video) in str(told.value) for video in videos) and len(names(folder)) == 4

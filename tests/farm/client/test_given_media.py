@@ -152,7 +152,7 @@ def test_a_key_within_the_video_that_is_made_over_is_compared_at_its_frame(intak
     assert not notes(intake, over, (navy, 1), (maroon, 19), frames=21)
     (note,) = notes(intake, over, (navy, 19), frames=21)
     assert note.startswith(
-        "image 2 at frame 19 looks very different from that frame of clip 1, from which the video is made ("
+        "the video is made from clip 1, but image 2 at frame 19 looks very different from the same frame of clip 1 ("
     )
 
 

@@ -36,7 +36,9 @@ ENHANCED = (
     "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words "
     "(prompt_enhancement_words_threshold); the farm renders the prompt as it is"
 )
-PRECISION = "precision: the farm doesn't honour this key yet; it renders in the precision of its model"
+PRECISION = (
+    "precision: the farm doesn't honour this key yet; the farm renders in the precision of the job's model"
+)
 
 
 def test_a_distilled_config_with_stochastic_steps():
@@ -57,8 +59,8 @@ def test_a_dev_config_with_lists_by_timestep():
     assert found.fields == SHARED | own | {"options": options}
     assert found.headline.startswith("first pass only")
     assert found.notes[0] == PRECISION and found.notes[1].startswith(
-        "downscale_factor, spatial_upscaler_model_path, second_pass: the farm doesn't honour these keys yet; it "
-        "renders only the first pass, at 1216x704"
+        "downscale_factor, spatial_upscaler_model_path, second_pass: the farm doesn't honour these keys yet; the "
+        "farm renders only the first pass, at 1216x704"
     )
     config = published()["ltxv-13b-0.9.7-dev"]
     kept = ("precision", "downscale_factor", "spatial_upscaler_model_path", "second_pass")
@@ -402,7 +404,7 @@ def test_a_refusal_names_the_argument_or_the_key(keys: dict, field: str, named: 
 @pytest.mark.parametrize(
     ("chosen", "steps", "said"),
     [
-        ({}, 7, "pipeline_config.num_inference_steps: must be 8 for the distilled model m, got 7; to take fewer steps, list their noise levels in `timesteps`"),
+        ({}, 7, "pipeline_config.num_inference_steps: must be 8 for the distilled model m, got 7; to take fewer steps, list a noise level for each step in `timesteps`"),
         ({"schedule": "uniform"}, 8, "pipeline_config.sampler: must be 'from_checkpoint' or 'linear-quadratic' for the distilled model m, got 'uniform'"),
     ],
 )  # fmt: skip

@@ -154,7 +154,7 @@ def test_a_clip_whose_colours_would_be_misread_is_refused(tmp_path, matrix, said
     path = tmp_path / "clip.mp4"
     ffmpeg("-i", grey_clip(tmp_path / "given.mp4", 3), *H264, *tagged(1, 1, matrix), path)
     with pytest.raises(
-        MediaError, match=rf"clip.mp4: its colours are coded as {said}, .*; accepted: a clip in YCbCr"
+        MediaError, match=rf"clip.mp4: its colours are coded as {said}, .*; give a clip in YCbCr"
     ):
         probe(path)
 

@@ -115,7 +115,7 @@ def test_data_that_end_between_two_frames_are_truncated_too(tmp_path):
     with av.open(str(whole)) as container:
         ninth = [packet.pos for packet in container.demux(video=0) if packet.size][9]
     cut.write_bytes(whole.read_bytes()[:ninth])
-    with pytest.raises(MediaError, match="truncated, and frame 9 and all later frames"):
+    with pytest.raises(MediaError, match="truncated: frame 9 and all later frames"):
         probe(cut)
 
 
@@ -139,16 +139,16 @@ def test_a_track_without_frames_is_refused(tmp_path):
 def test_counting_stops_at_the_limit(tmp_path):
     clip = grey_clip(tmp_path / "clip.mp4", 12)
     assert probe(clip, max_frames=12).frames == 12
-    with pytest.raises(MediaError, match="has more than 11 frames; accepted: at most 11"):
+    with pytest.raises(MediaError, match="has more than 11 frames; give a clip of at most 11"):
         probe(clip, max_frames=11)
-    with pytest.raises(MediaError, match="has about 12 frames; accepted: at most 5"):
+    with pytest.raises(MediaError, match="has about 12 frames; give a clip of at most 5"):
         probe(clip, max_frames=5)
 
 
 def test_a_result_over_the_limit_is_refused_before_it_is_made(tmp_path):
     # Two frames an hour apart would be 108,001 frames at 30 fps.
     clip = grey_clip(tmp_path / "slow.mkv", 2, pts=[0, 3_600_000], time_base=Fraction(1, 1000))
-    with pytest.raises(MediaError, match="accepted: at most 1000"):
+    with pytest.raises(MediaError, match="give a clip of at most 1000"):
         read_frames(clip, 64, 48, 30, max_frames=1000)
 
 

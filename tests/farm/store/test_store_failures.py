@@ -150,7 +150,7 @@ def test_a_device_that_fails_tasks_of_three_jobs_is_set_aside_until_somebody_res
     fail_on(store, "d0")
     reason = quarantine_of(store, "d0")
     assert reason.startswith(
-        "failed a task in each of 3 jobs, with no success in between; the last failed task was encode of j-"
+        "tasks of 3 jobs failed on this device, with no success in between; the last failed task was encode of j-"
     )
     assert reason.endswith("ValueError: bad")
     assert quarantine_of(store, "d1") == ""

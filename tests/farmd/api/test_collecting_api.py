@@ -103,12 +103,12 @@ def test_what_is_kept_no_longer_is_refused_with_that_word(daemon, client, job, t
             collect(daemon.store, daemon.files, NOTHING)
         assert daemon.store.artifacts.get(clip.id).state == state
         request = artifacts_pb2.DownloadRequest(artifact_id=clip.id)
-        with pytest.raises(NotFound, match=r"clip.mp4\) is no longer kept"):
+        with pytest.raises(NotFound, match=r"no longer keeps artifact .*clip.mp4\)"):
             client._call(lambda one, **call: list(client._artifacts.Download(one, **call)), request)
         config = load_config(None, {}, {"home": tmp_path / "farm"})
         intake = Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
         wanted = spec(model="ltx-tiny", conditions=[Condition(media=Media(artifact_id=clip.id))])
         with pytest.raises(
-            InvalidSpec, match=r"conditions.0.media.artifact_id: the file clip.mp4 is no longer kept"
+            InvalidSpec, match=r"conditions.0.media.artifact_id: the farm no longer keeps the file clip.mp4"
         ):
             intake.plan(wanted, keep_media=False)

@@ -188,7 +188,7 @@ def test_a_running_attempts_log_is_followed_to_its_end(daemon, client, node, job
 
 
 def test_a_log_whose_node_is_gone_ends_and_one_never_begun_is_refused(daemon, client, job):
-    with pytest.raises(FarmError, match="window/0 has no log, because it has not been given to a device yet"):
+    with pytest.raises(FarmError, match="window/0 has no log, because no device has begun this task yet"):
         list(client.log(f"{job.id}/window/0"))
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     daemon.store.attempts.lose(attempt.id, attempt.epoch, "the node is gone")

@@ -202,11 +202,11 @@ def test_a_sink_of_another_prompt_is_seen_by_a_window_that_shows_one(ltx, prompt
     [
         (
             {"prompt": split(1, 0)},
-            r"^prompt.shares: must have a column for each of the window's 5 latents, got 2 columns",
+            r"^prompt.shares: must have 5 columns, one for each latent of the window, got 2 columns",
         ),
         (
             {"conditions": [Extra(drawn(2, 1), 8, shares=split(1, 0))]},
-            r"^shares: the shares of a condition \(Extra\) must have .*: shape \[2, 1\]",
+            r"^shares: the shares of a condition \(Extra\) must have the shape \[2, 1\]",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_shares_of_other_latents_are_refused(ltx, prompts, changed, message):
 def test_shares_of_an_extra_latent_are_refused_where_the_window_has_none(ltx, prompts):
     with pytest.raises(
         ValueError,
-        match=r"^shares: a condition \(Extra\) has shares, but `prompt` is a single text",
+        match=r"^shares: the shares of a condition \(Extra\) .* but `prompt` is a single text",
     ):
         window_of(ltx, prompts[0], conditions=[Extra(drawn(2, 1), 8, shares=split(1))])
 

@@ -77,10 +77,11 @@ def test_a_given_frame_that_the_windows_did_not_follow_is_told_with_its_frame_an
     notes = [note for facts in told.values() for note in facts.get("notes", [])]
     assert len(notes) == 2
     assert notes[0].startswith(
-        f"the image at frame 120 of the video differs from what was rendered in its place (PSNR {measures[1]['db']:.0f} dB; a PSNR below 22 dB "
+        f"the image at frame 120 of the video differs from what the model rendered there "
+        f"(PSNR {measures[1]['db']:.0f} dB; the farm reports values below 22 dB"
     )
     assert notes[1].startswith(
-        "the clip at frames 230 to 243 of the video differs from what was rendered in its place (PSNR "
+        "the clip at frames 230 to 243 of the video differs from what the model rendered there (PSNR "
     )
     assert f"at frame {measures[0]['frame']}" in notes[1]
 
@@ -113,7 +114,7 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
     assert len(notes) == min(len(missed), MOST_NOTES + 1)
     if len(missed) > MOST_NOTES:
         assert notes.pop().startswith(
-            f"{len(missed) - MOST_NOTES} more images and clips of the job differ from what was rendered in their place"
+            f"{len(missed) - MOST_NOTES} more images and clips of the job differ from what the model rendered there"
         )
     assert {one.note for one in sorted(missed, key=lambda one: (one.db, one.frame))[:MOST_NOTES]} == set(
         notes
@@ -123,10 +124,11 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
 def test_the_words_say_image_or_clip_frame_and_decibels():
     image = Difference(0, 120, 1, 120, 21.4)
     assert image.note.startswith(
-        "the image at frame 120 of the video differs from what was rendered in its place "
-        "(PSNR 21 dB; a PSNR below 22 dB stands out). "
+        "the image at frame 120 of the video differs from what the model rendered there "
+        "(PSNR 21 dB; the farm reports values below 22 dB). "
     )
     clip = replace(image, frames=14, frame=133)
     assert clip.note.startswith(
-        "the clip at frames 120 to 133 of the video differs from what was rendered in its place (PSNR 21 dB at frame 133; a PSNR below 22 dB "
+        "the clip at frames 120 to 133 of the video differs from what the model rendered there "
+        "(PSNR 21 dB at frame 133; the farm reports values below 22 dB"
     )

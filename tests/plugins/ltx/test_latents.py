@@ -25,7 +25,7 @@ def test_latents_are_read_by_a_model_with_the_same_vae_in_whatever_precision(tmp
 def test_latents_of_another_vae_are_refused_with_what_to_do(tmp_path, space):
     path = save_latents(tmp_path / "l", torch.ones(16, 3, 2, 2), 0, torch.float32, (MEAN, DEVIATION))
     with pytest.raises(
-        OtherSpace, match="storyboard_model: the storyboard's latents come from a different VAE.*draw its own"
+        OtherSpace, match="storyboard_model: must have the same VAE as the rendering model.*draw its own"
     ):
         check_space(path, space)
 

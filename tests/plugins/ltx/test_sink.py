@@ -78,7 +78,7 @@ def test_a_sink_stands_at_negative_time_and_leaves_the_window_as_long_as_it_is(l
 
 
 def test_only_a_single_latent_may_stand_before_the_window(ltx):
-    with pytest.raises(ValueError, match="^frame: must be 0 or later for a clip of 2 latents, got -8"):
+    with pytest.raises(ValueError, match="^frame: must be at least 0 for a clip of 2 latents, got -8"):
         denoiser(ltx, Extra(draw(1, 2), -8))
 
 

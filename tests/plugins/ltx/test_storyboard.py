@@ -64,7 +64,7 @@ def test_a_storyboard_of_another_vae_is_refused_by_the_first_window(model, plan,
     model.window = drawn_elsewhere
     try:
         with pytest.raises(
-            OtherSpace, match="storyboard_model: the storyboard's latents come from a different VAE"
+            OtherSpace, match="storyboard_model: must have the same VAE as the rendering model"
         ):
             rendered(model, plan, tmp_path)
     finally:

@@ -194,7 +194,9 @@ def test_a_device_in_quarantine_is_given_nothing_and_the_way_back_is_named(farm)
     job = submit(farm.store, ONE)
     assert farm.look() == []
     reason = task(farm.store, job, "encode").reason
-    assert "ws7/d0 is in quarantine (`farmctl node resume ws7`): it failed a task in each of 3 jobs" in reason
+    assert (
+        "ws7/d0 is in quarantine (`farmctl node resume ws7`): tasks of 3 jobs failed on this device" in reason
+    )
     farm.store.nodes.resume("n1", "d0")
     assert len(farm.look()) == 1
 

@@ -65,7 +65,7 @@ def test_two_videos_to_be_made_over_are_told_apart_by_their_strength_or_refused(
         plan = plan_of(media, frames=97)
         assert plan.shared["conditions"][plan.shared["source"]]["artifact_id"] == "firm"
     with pytest.raises(
-        InvalidSpec, match=r"conditions.1.strength: the strength 0.3 is also that of conditions.0"
+        InvalidSpec, match=r"conditions.1.strength: must not be 0.3, the strength of conditions.0"
     ):
         plan_of([light, PreparedMedia("twin", 0, 97, 0.3)], frames=97)
 

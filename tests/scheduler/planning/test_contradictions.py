@@ -69,12 +69,12 @@ def test_the_words_name_both_with_their_frames_and_decibels():
     kinds = ["clip", "image"]
     assert beside.note(kinds, 9.2) == (
         "image 2 at frame 120 and clip 1 at frame 124 look very different (their PSNR is 9 dB; below 16 dB, "
-        "two pictures count as different), but the video has only 4 frames to get from one to the other; "
-        "move them at least 8 frames apart, or give one of the two a strength below 1"
+        "two pictures count as different), but are only 4 frames apart in the video; "
+        "move the two at least 8 frames apart, or give one of the two a strength below 1"
     )
     assert within.note(kinds, 9.2) == (
-        "image 2 at frame 20 looks very different from that frame of clip 1, from which the video is made "
-        "(their PSNR is 9 dB; below 16 dB, "
+        "the video is made from clip 1, but image 2 at frame 20 looks very different from the same frame "
+        "of clip 1 (their PSNR is 9 dB; below 16 dB, "
         "two pictures count as different)"
     )
     assert beside.note(kinds, UNLIKE) is within.note(kinds, UNLIKE) is None

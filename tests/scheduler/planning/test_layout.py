@@ -122,7 +122,10 @@ def test_a_job_keeps_its_layout_and_says_what_it_was_made_for():
     assert any(note.startswith("layout: ") and "a/cuda0, b/cuda0" in note for note in plan.notes)
     assert plan == farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
     single = farm_plan(CARDS[:1], frames=9).notes
-    assert "layout: the video has 1 window of 2 latents; its size suits the devices a/cuda0" in single
+    assert (
+        "layout: the video has 1 window of 2 latents; the farm chose this size to suit the devices a/cuda0"
+        in single
+    )
 
 
 def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():

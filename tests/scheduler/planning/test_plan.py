@@ -304,7 +304,7 @@ def test_a_storyboard_by_another_model_is_refused_where_it_would_not_be_understo
         drawn_by_small(model="ltx-tiny")
     with pytest.raises(
         InvalidSpec,
-        match="storyboard_model: must be left out .with strategy autoregressive, this job draws no storyboard",
+        match="storyboard_model: must be left out, because strategy autoregressive draws no storyboard for this job",
     ):
         drawn_by_small(strategy="autoregressive")
 
