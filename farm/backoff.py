@@ -29,7 +29,7 @@ class Backoff:
 class Patience:
     """Pauses between the tries of a call that fails.
 
-    The pauses double from 0.1 s to 2 s. `seconds` after the first failure, no more tries are made.
+    The pauses double from 0.1 s to 2 s. The tries end when `seconds` have passed since the first failure.
     """
 
     def __init__(self, seconds: float) -> None:

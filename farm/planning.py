@@ -383,15 +383,16 @@ class Timeline:
         fps: Frames a second.
         window: The length of a window in latents.
         overlap: The number of latents that neighbouring windows share.
-        cuts: The range of latents that each full-size window covers, sorted by start.
+        cuts: The range of latents that each window of the video covers, sorted by start. Windows of a storyboard (a
+            small draft of the whole timeline) are left out.
         sigmas: The whole denoising schedule.
         model: The job's model.
         prompts: The number of different prompts that the video follows, one after another.
-        source_sigma: The sigma at which denoising begins if the job restyles a given video. That video then takes the
-            place of a storyboard. None for all other jobs.
-        given: The clips and images given at strength 1, the longest first. A chain of windows, each of which continues
-            another, should begin at the longest.
-        storyboard: The model that draws the storyboard (a small draft of the whole timeline); None: the job's model.
+        source_sigma: The sigma at which denoising begins if the job restyles a given video. Such a job has no
+            storyboard. None for all other jobs.
+        given: The clips and images given at strength 1, the longest first. In a chain of windows, each window after
+            the first continues another window. A chain should begin at the longest clip or image.
+        storyboard: The model that draws the storyboard; None: the job's model.
         storyboard_sigmas: The schedule of the storyboard's model; empty: `sigmas`.
         options: The job's options for the strategy.
     """

@@ -47,7 +47,7 @@ THUMBNAIL = 256
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """The plan of a job, with sentences for people, the devices that can do the job, and the estimated time."""
+    """The plan of a job, the devices that can do the job, the estimated time, and notes about the plan for people."""
 
     plan: Plan
     notes: tuple[str, ...]

@@ -3,8 +3,8 @@
 The journal is a file in which the agent records its attempts at tasks. A damaged file is renamed, and its readable
 entries are copied into a new journal.
 
-A lost entry costs at most one rendered window. The farm gives a task that no agent reports to another device. If the
-renderer still runs, it reports its attempts again.
+A lost entry costs at most one rendered window. If no agent reports a task, the farm gives that task to another device.
+A renderer that still runs reports its attempts again.
 """
 
 from __future__ import annotations

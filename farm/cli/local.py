@@ -238,7 +238,10 @@ class LocalFarm:
             )
 
     def _stop_ray(self) -> str:
-        """End Ray head and bridge. Return what failed, in words; empty if nothing failed."""
+        """End Ray's head and the bridge (the process that talks to Ray for the daemon).
+
+        Return what failed, in words; "" if nothing failed.
+        """
         try:
             done = subprocess.run(
                 python_command("farmd.main", "--home", str(self.home), "--stop"),

@@ -57,12 +57,12 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
         file: The path of the file, or "-" for standard input.
 
     Returns:
-        A pair. First, the fields of JobSpec by name, without `conditions`. They are checked only for numbers: where a
-        number belongs, there is one. Second, the list of conditions, fully checked.
+        A pair. First, the fields of JobSpec by name, without `conditions`. The only check made on their values is that
+        each numeric field holds a number. Second, the list of conditions, fully checked.
 
     Raises:
-        InvalidSpec: The file can't be read, has an unknown field, has something else where a number belongs, or has a
-            condition that isn't valid.
+        InvalidSpec: The file can't be read, has an unknown field, has a numeric field that doesn't hold a number,
+            or has a condition that isn't valid.
     """
     text = _text(file)
     fields = _values(text, file)

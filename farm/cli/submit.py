@@ -371,7 +371,7 @@ def _prompts(
     if not isinstance(frames, int) or not isinstance(fps, (int, float)):
         raise InvalidSpec(
             "frames" if isinstance(fps, (int, float)) else "fps",
-            "must be given as a number; without this number, farmctl can't find the frame at which each prompt begins",
+            "must be given as a number; farmctl uses this number to work out at which frame each prompt begins",
         )
     asked = asked_prompts(prompts, prompts_at, prompt_file, fps=fps, frames=frames)
     for line in asked.notes:

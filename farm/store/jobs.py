@@ -373,8 +373,8 @@ def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
             raise ValueError(
-                f"a plan must list each task once, and after all tasks that the task needs; task {task.key!r} is "
-                f"listed twice, or before the tasks {unknown}"
+                "a plan must list each task exactly once, and must list the tasks that a task needs before that task; "
+                f"task {task.key!r} is listed twice, or is listed before these tasks that it needs: {unknown}"
             )
         ids[task.key] = new_id("t", transaction.at)
     connection.execute(

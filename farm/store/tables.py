@@ -1,12 +1,13 @@
-"""The tables, as SQLAlchemy Core sees them. Their history is in `migrations`; a test proves that both agree.
+"""The tables, as SQLAlchemy Core sees them. The migrations make the same tables, as a test proves.
 
 Most counts are not stored, because a query can count the rows. A count is stored only if its query would get slower
 with every job that the farm has done. The tables say where an artifact's file is; they never hold its bytes.
 
-A farm does jobs for years, and the rows of ended jobs stay. So no statement of the farm's daily work may walk the
-rows of ended jobs. Two rules ensure this:
-- An index on a state is partial: it covers only rows whose state will change again. If it covered all states, SQLite
-  would use it even to find all artifacts ever committed. Before ANALYZE, SQLite can't know that these are many.
+A farm does jobs for years, and the rows of ended jobs stay. So no statement of the farm's daily work may read
+all rows of ended jobs. Two rules ensure this:
+- An index on a state is partial: it covers only rows whose state will change again. SQLite would use an index on all
+  states even in a query for committed artifacts, although most artifacts are committed. Before ANALYZE, SQLite can't
+  know how many rows have a state.
 - Statements name states as literals (see `_word`). Only then do databases see that they can use a partial index.
 
 A test runs EXPLAIN on every such statement in both databases.

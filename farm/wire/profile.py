@@ -162,10 +162,10 @@ class Profile:
         wanted = ["FARM_SERVER", "FARM_CA", next((name for name in _TOKENS if name in given), "FARM_TOKEN")]
         if missing := [name for name in wanted if name not in given]:
             raise NoProfile(
-                f"{_both([name for name in wanted if name in given])} set, but not {' and '.join(missing)}. FARM_SERVER is "
-                "the daemon's HOST:PORT. FARM_CA is the farm's CA certificate (tls/ca.pem), or the path of that file. "
-                "FARM_TOKEN is the client token (the text of tls/client.token). FARM_TOKEN_FILE is the path of a file that "
-                "contains the token"
+                f"{_both([name for name in wanted if name in given])} set, but {' and '.join(missing)} must be set "
+                "too. FARM_SERVER is the daemon's HOST:PORT. FARM_CA is the farm's CA certificate (tls/ca.pem), or the "
+                "path of that file. FARM_TOKEN is the client token (the text of tls/client.token). FARM_TOKEN_FILE is "
+                "the path of a file that contains the token"
             )
         token: Path | str = filled_in(given["FARM_TOKEN_FILE"]) if "FARM_TOKEN_FILE" in given else ""
         return cls(

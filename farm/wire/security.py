@@ -215,7 +215,8 @@ def ray_token_path(home: Path) -> Path:
 def ray_token_file(home: Path) -> Path:
     """Return the path of the file with the Ray cluster's token (RAY_AUTH_TOKEN_PATH). In a new farm, make the file.
 
-    Ray's head, the bridge and every raylet of the farm use this token (RAY_AUTH_MODE=token).
+    Ray's head, the bridge (the process that talks to Ray for the daemon) and every raylet of the farm use this token
+    (RAY_AUTH_MODE=token).
 
     Raises:
         DamagedFile: The file is damaged, or is missing although the farm has run before. In these cases no new token is

@@ -210,7 +210,7 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
         if len(entries) == 1 or len(entries) == len(scales.levels):
             continue
         if not scales.levels:
-            problem = f"must be one value for all steps, because `{levels}` is empty"
+            problem = f"must be one value for all steps (for several values, `{levels}` must list as many noise levels)"
         else:
             problem = (
                 f"must be one value for all steps, or a list of {len(scales.levels)} values "

@@ -17,19 +17,20 @@ def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None =
     """Return the sink of a window: a frame that the model sees together with the window.
 
     If the user gave images or clips at strength 1, the sink is the first frame of the image or clip nearest to the
-    window. If the user gave none, the sink is the first latent of the window `chain`. The window at the start of the
-    timeline has no such sink.
+    window. If the user gave none, the sink is the first frame of the window at the start of the timeline. That window
+    itself then has no sink.
 
     Args:
         timeline: the job's timeline.
         model: the model that denoises the window.
         cut: the latents that the window covers.
         chain: the key of the window at the start of the timeline. None: a window has a sink only if the user gave
-            images or clips.
+            images or clips at strength 1.
 
     Returns:
-        The sink. None if the window needs no sink, because the window contains a given image or clip. Also None if the
-        model doesn't use sinks, or if neither of the two rules gives a sink.
+        The sink. None if the model doesn't use sinks, or if the window contains an image or clip given at strength 1.
+        If the user gave no such image or clip: None for the window at the start of the timeline, and for every window
+        if `chain` is None.
     """
     # The sink is always a latent that stands for a single frame, the first. Any other latent stands for eight frames,
     # and a clip doesn't begin with such a latent.

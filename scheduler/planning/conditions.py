@@ -200,10 +200,10 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
             most = frames - piece.frames
             raise InvalidSpec(
                 field,
-                f"must be at most {most} (so that {_its(piece.frames)} within the {frames} frames of the job), "
+                f"must be at most {most} (so that {_its(piece.frames)} within the {frames} frames of the video), "
                 f"got {piece.frame}"
                 if most >= 0
-                else f"the condition has {piece.frames} frames, more than the {frames} frames of the job",
+                else f"the clip has {piece.frames} frames, but the video has only {frames} frames",
             )
         for other, earlier in enumerate(media[:index]):
             if source in (index, other):
@@ -234,16 +234,16 @@ def _span(piece: PreparedMedia) -> str:
 
 
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
-    """Return the frames of an image or clip that lie within EDGE_FRAMES of new frames.
+    """Return the first and last EDGE_FRAMES frames of an image or clip, where new frames come before or after it.
 
     New frames are frames that the model makes. The returned frames would change if they were decoded together with new
     frames.
 
     Args:
         piece: The image or clip.
-        begins: The number of its first frame, counted in the rendered video.
-        ends: The number of the frame after its last frame, counted likewise.
-        frames: The number of delivered frames.
+        begins: The number that the first frame of `piece` has in the rendered video.
+        ends: The number that the frame after the last frame of `piece` has in the rendered video.
+        frames: The number of frames of the delivered video.
 
     Returns:
         Ranges [first, last) of frames. There is a range at the start if new frames come before the image or clip. There

@@ -111,8 +111,8 @@ class Denoising:
                     if name == "preset":
                         raise InvalidSpec(
                             "options.preset",
-                            f"must suit the model: this preset perturbs block {block}, but {model} has only blocks "
-                            f"0 to {depth - 1}; give the blocks to perturb with the option `layers`",
+                            f"this preset names transformer block {block}, but {model} has only blocks 0 to "
+                            f"{depth - 1}; name blocks of this model with the option `layers`",
                         )
                     raise InvalidSpec(
                         f"options.{name}",

@@ -1,6 +1,6 @@
 """Turn a checked spec into a plan: the task graph and everything else on which the job's result depends.
 
-Pure: no clock, no I/O, no globals. The same spec, facts and weights give the same plan on any farm.
+Pure: no clock, no I/O, no globals. The same arguments give the same plan on any farm.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_settings_are_told_of_a_plan_whose_plugins_are_gone(intake):
         ),
         (
             "options = {guidance_scale = [1, 5]}",
-            "presets.night.options.guidance_scale: must be one value for all steps, because",
+            "presets.night.options.guidance_scale: must be one value for all steps (for several values",
         ),
         ("options = {guidance_scale = [1, 5], guidance_timesteps = [1, 0.9]}", ""),
         (

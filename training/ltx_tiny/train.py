@@ -171,7 +171,7 @@ def export(run: dict[str, Any], target: Path, stage: str | None) -> None:
     found = next((state for name in stages if (state := Record(run["folder"] / name).load())), None)
     if found is None:
         raise click.ClickException(
-            f"run: {run['folder']} has no saved state of the stage {' or '.join(stages)}"
+            f"--run: the folder {run['folder']} has no saved state of the stage {' or '.join(stages)}"
         )
     network = flow.Network(parts.transformer(), parts.text_encoder(), "cpu")
     network.load_state_dict(found["average"])
@@ -207,7 +207,8 @@ def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
     whole = Record(run["folder"] / "vae").load()
     if whole is None:
         raise click.ClickException(
-            f"run: {run['folder']} has no saved state of the stage vae; run the command vae first"
+            f"--run: the folder {run['folder']} has no saved state of the stage `vae`; first train this stage with the "
+            "command `vae`"
         )
     model = AutoencoderKLLTXVideo(**parts.VAE).to(memory_format=torch.channels_last_3d)
     model.load_state_dict(whole["vae"])

@@ -1,1 +1,4 @@
-"""Ray as the farm's backend: the bridge (the farm's only Ray driver) and the actors that it starts."""
+"""Ray as the farm's backend.
+
+The parts are the bridge (the process that talks to Ray for the daemon) and the Ray actors that the bridge starts.
+"""

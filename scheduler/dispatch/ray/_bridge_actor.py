@@ -1,7 +1,8 @@
 """The Ray actor that holds one renderer. It carries calls and nothing else.
 
-The bridge sends this file's code to the node, which may have another version of the farm (docs/server.md, "Upgrade"). So
-nothing here imports the farm, and what renderers send each other names no class of it.
+The bridge (the process that talks to Ray for the daemon) sends this file's code to the node. The node may have another
+version of the farm (docs/server.md, "Upgrade"). So nothing here imports the farm, and what renderers send each other
+names no class of the farm.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ class RayPeers:
 
 
 class RendererActor:
-    """Builds the first renderer of `paths` (each MODULE:CLASS) that the node has, so that the bridge never imports it.
+    """Builds the first renderer of `paths` (each MODULE:CLASS) that the node has.
 
-    One render call runs at a time, always on the same thread; the others queue in order. Control calls run beside it,
-    and so do the questions of other renderers.
+    So the bridge (the process that talks to Ray for the daemon) never imports the renderer.
+
+    One render call runs at a time, always on the same thread. The other render calls queue in order. Control calls and
+    questions of other renderers run at the same time as the render call.
     """
 
     def __init__(self, paths: tuple[str, ...], device: str) -> None:

@@ -1,4 +1,7 @@
-"""The Ray half of the bridge: creates, calls and watches the detached actors. No gRPC here."""
+"""The Ray half of the bridge (the process that talks to Ray for the daemon). No gRPC here.
+
+This half creates, calls and watches the detached actors.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from scheduler.dispatch.ray.bridge_process import BridgeProcess
 log = structlog.get_logger()
 
 RENDERERS = ("renderer.renderer:Renderer", "nodeagent.renderer:Renderer")
-"""The class that the bridge makes an actor of, by name: this version's, and where protocol 2 has it."""
+"""Names of renderer classes: this version's, then protocol 2's. The bridge starts the first one that a node has."""
 
 CALL_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -96,9 +96,10 @@ class RayBackend:
         return self._head.node_ip
 
     async def start(self) -> None:
-        """Start Ray's head and the bridge, unless they already run, and keep them running.
+        """Start Ray's head and the bridge (the process that talks to Ray for the daemon).
 
-        Doesn't wait until they are ready.
+        A process that already runs isn't started again. From now on, both are kept running. This method doesn't wait
+        until they are ready.
         """
         await self._keep()
         self._channel = aio.insecure_channel(
@@ -109,7 +110,10 @@ class RayBackend:
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Stop watching Ray's head and the bridge. Both keep running without the daemon."""
+        """Stop watching Ray's head and the bridge (the process that talks to Ray for the daemon).
+
+        Both keep running without the daemon.
+        """
         if self._watching:
             self._watching.cancel()
         if self._channel:
@@ -125,7 +129,10 @@ class RayBackend:
             await asyncio.to_thread(process.stop)
 
     def stop(self) -> None:
-        """End Ray's head and the bridge, because the farm is shut down. Blocks until both have ended."""
+        """End Ray's head and the bridge (the process that talks to Ray for the daemon).
+
+        The farm is being shut down. Blocks until both have ended.
+        """
         self._bridge.stop()
         self._head.stop()
         remove_socket(self._socket)
@@ -140,7 +147,10 @@ class RayBackend:
                 await asyncio.sleep(2.0)
 
     async def renew(self) -> None:
-        """Restart Ray's head and the bridge with this machine's present settings and addresses. Ends all renderers."""
+        """Restart Ray's head and the bridge (the process that talks to Ray for the daemon).
+
+        Both then use this machine's present settings and addresses. Ends all renderers.
+        """
         log.warning("Ray is started again", why=self.outdated)
         await asyncio.to_thread(self._head.stop)
         self.outdated, self._compared = "", float("-inf")
@@ -168,8 +178,8 @@ class RayBackend:
     def _compare(self) -> None:
         """At intervals, find processes that were started with other settings or addresses than the present ones.
 
-        An outdated bridge is ended at once, because it keeps nothing, and another one is started. Raises NoAddress if no
-        process was started before.
+        An outdated bridge (the process that talks to Ray for the daemon) is ended at once, because it keeps nothing.
+        Another bridge is then started. Raises NoAddress if no process was started before.
         """
         if time.monotonic() - self._compared < COMPARE_SECONDS:
             return
@@ -202,7 +212,10 @@ class RayBackend:
             self._end_bridge()
 
     def _begin_bridge(self) -> None:
-        """Start a bridge. If the last one ended by itself a moment ago, wait first, longer each time."""
+        """Start a bridge (a process that talks to Ray for the daemon).
+
+        If the last bridge ended by itself a moment ago, wait first. The wait gets longer each time.
+        """
         lived = time.monotonic() - self._bridge_begun
         if lived >= BRIDGE_SECONDS:
             self._pause = 0.0
@@ -230,13 +243,19 @@ class RayBackend:
         return bridge_pb2_grpc.BridgeServiceStub(self._channel)
 
     async def start_renderer(self, renderer: RendererRef) -> None:
-        """Make sure that the renderer exists or is being started. Raises BackendDown if the bridge doesn't answer."""
+        """Make sure that the renderer exists or is being started.
+
+        Raises BackendDown if the bridge (the process that talks to Ray for the daemon) doesn't answer.
+        """
         await self._call(
             self._stub.StartRenderer, bridge_pb2.StartRendererRequest(renderer=_message(renderer))
         )
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Hand an attempt to the renderer. Raises BackendDown if the bridge doesn't answer."""
+        """Hand an attempt to the renderer.
+
+        Raises BackendDown if the bridge (the process that talks to Ray for the daemon) doesn't answer.
+        """
         request = bridge_pb2.DispatchRequest(
             renderer=_message(renderer), attempt_id=attempt_id, epoch=epoch, payload=payload
         )
@@ -253,7 +272,10 @@ class RayBackend:
             ) from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:
-        """Yield the bridge's events. If the bridge is restarted, the events continue, so this never ends."""
+        """Yield the events of the bridge (the process that talks to Ray for the daemon).
+
+        If the bridge is restarted, the events continue. So this never ends.
+        """
         while True:
             try:
                 async for event in self._stub.WatchEvents(

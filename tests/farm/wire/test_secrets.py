@@ -271,8 +271,8 @@ def test_the_values_of_variables_make_a_client(authority, tmp_path):
     ("environ", "words"),
     [
         ({"FARM_TOKEN": "x" * 43, "FARM_TOKEN_FILE": "f"}, "FARM_TOKEN and FARM_TOKEN_FILE are both set"),
-        ({"FARM_TOKEN": "x" * 43}, "FARM_TOKEN is set, but not FARM_SERVER and FARM_CA"),
-        ({"FARM_SERVER": "a:1", "FARM_TOKEN_FILE": "f"}, "FARM_SERVER and FARM_TOKEN_FILE are set, but not FARM_CA"),
+        ({"FARM_TOKEN": "x" * 43}, "FARM_TOKEN is set, but FARM_SERVER and FARM_CA must be set too"),
+        ({"FARM_SERVER": "a:1", "FARM_TOKEN_FILE": "f"}, "FARM_SERVER and FARM_TOKEN_FILE are set, but FARM_CA must be set too"),
         ({"FARM_TOKEN": "abc"}, "FARM_TOKEN: must be the farm's client token (43 letters, digits, - and _), got 3 characters"),
         ({"FARM_TOKEN": "/nowhere/token"}, "client token at /nowhere/token: No such file"),
         ({"FARM_SERVER": "farm.studio"}, "FARM_SERVER: must be HOST:PORT, such as farm.studio:7433, got farm.studio"),

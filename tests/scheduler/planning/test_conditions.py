@@ -101,7 +101,7 @@ def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose()
         ([("a", 90, 20)], "conditions.0.frame: must be at most 80 (so that its 20 frames end within the 100"),
         (
             [("a", 0, 120)],
-            "conditions.0.frame: the condition has 120 frames, more than the 100 frames of the job",
+            "conditions.0.frame: the clip has 120 frames, but the video has only 100 frames",
         ),
         (
             [("a", 0, 9), ("b", 8, 1)],
