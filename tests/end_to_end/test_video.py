@@ -150,7 +150,7 @@ def test_a_clip_at_another_rate_and_size_is_resampled_scaled_and_said(farm, clip
         farm.succeed(answer.job.id)
     notes = " ".join(answer.notes)
     assert "the farm resamples the clip's 9 frames at 30 fps to 5 frames at 15 fps" in notes
-    assert "4 of them before the first" in notes and "scales the picture from 128x96" in notes
+    assert "4 of these frames come before" in notes and "scales the picture from 128x96" in notes
 
 
 def test_a_retried_submit_is_one_job(farm):

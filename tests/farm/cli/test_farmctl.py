@@ -246,7 +246,7 @@ def test_media_is_put_where_it_is_wanted_and_refused_where_it_cannot_be(farmctl,
     Image.new("RGB", (96, 64), "navy").save(tmp_path / "still.png")
     still = tmp_path / "still.png"
     back = farmctl("submit", "extend", clip, *ASK, "--at", "end", "--dry-run")
-    assert back.exit_code == 0 and "before the first" in back.stderr
+    assert back.exit_code == 0 and "come before the video's first frame" in back.stderr
     between = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@end:0.8", *ASK, "--dry-run")
     assert between.exit_code == 0 and _jobs(farmctl) == []
     twice = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@3", *ASK)

@@ -120,7 +120,7 @@ def test_processors_are_put_back_when_a_forward_pass_fails(attention):
 def test_shares_that_are_not_of_a_whole_are_refused():
     texts = tuple(texts_of([1, 2], 0))
     for wrong in (torch.full((2, 3), 0.4), torch.tensor([[1.5], [-0.5]]), torch.ones(1, 3), torch.ones(2)):
-        with pytest.raises(ValueError, match="^shares: (each prompt|must have the shape)"):
+        with pytest.raises(ValueError, match="^shares: (in each latent, each prompt|must have the shape)"):
             TimedText(texts, wrong)
     assert shares_by_latent([[4, 6, [[0, 1.0]]], [6, 7, [[0, 0.25], [2, 0.75]]]], 3).tolist() == [
         [1, 1, 0.25], [0, 0, 0], [0, 0, 0.75]
