@@ -220,7 +220,10 @@ def test_the_nearest_way_to_name_a_farm_wins(authority, tmp_path):
     ("environ", "words"),
     [
         ({"FARM_HOME": "/nowhere"}, ["/nowhere/client.json", "farmctl up", "FARM_PROFILE", "FARM_SERVER"]),
-        ({"FARM_SERVER": "a:1", "FARM_CA": "/ca"}, ["but not FARM_TOKEN", "client.token", "FARM_TOKEN_FILE"]),
+        (
+            {"FARM_SERVER": "a:1", "FARM_CA": "/ca"},
+            ["FARM_TOKEN must be set too", "client.token", "FARM_TOKEN_FILE"],
+        ),
         ({"FARM_PROFILE": "/nowhere/c.json"}, ["/nowhere/c.json", "No such file"]),
     ],
 )

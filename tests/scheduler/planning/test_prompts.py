@@ -38,7 +38,7 @@ def test_a_crossfade_rises_frame_by_frame():
 
 
 def test_nothing_to_look_at_is_refused():
-    with pytest.raises(ValueError, match="first < last"):
+    with pytest.raises(ValueError, match="first must be below last"):
         shares([], 0, 3, 3)
 
 
