@@ -37,7 +37,7 @@ KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
 """Ended jobs keep everything: collectors look and find nothing to do."""
 
 ABSENT: Any = None
-"""What the timed calls do not look at: who calls and the farm's keys."""
+"""Stands for the caller and the farm's keys, which the timed calls don't read."""
 
 FULL_PAGE = "list a full page"
 """A path on which an old farm shows more jobs than a new one has."""

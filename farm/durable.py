@@ -89,7 +89,7 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
 def private_folder(folder: Path) -> Path:
     """Make a folder that only its owner can open (mode 0700), and return its path.
 
-    An existing folder is given the same mode. Raises OSError.
+    If the folder exists already, its mode is changed to 0700. Raises OSError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:

@@ -81,7 +81,7 @@ class _Command(click.Command):
 def _spread(given: Sequence[str]) -> Iterator[str]:
     """Yield the arguments in click's way: the name of a list before each of its values.
 
-    If the same list is given twice, the values of its last occurrence count, as in the original.
+    If an option that takes a list occurs twice, only its last occurrence counts, as in the original.
 
     Raises:
         click.UsageError: The beginning of a name fits several options, or an option lacks its value.

@@ -14,10 +14,10 @@ from farm.v1 import jobs_pb2
 from farm.wire.messages import whole
 
 SHORT = 200
-"""Characters of a prompt that is told in short."""
+"""The most characters that are printed of a prompt."""
 
 _LEVELS = 4
-"""Noise levels that are all told; of more, the first two and the last are."""
+"""The most noise levels that are printed in full. Of a longer list, the first two and the last are printed."""
 
 
 def settings_lines(settings: jobs_pb2.JobSettings) -> dict[str, str]:

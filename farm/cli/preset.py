@@ -107,7 +107,7 @@ def _options(preset: plugins_pb2.Preset) -> dict[str, object]:
 
 
 def asked_preset(client: FarmClient, name: str | None, model: str | None) -> Preset:
-    """Return the preset called `name`. If no name is given, return an empty preset.
+    """Return the preset called `name`, or an empty preset if `name` is None or empty.
 
     `model`: the name of a model. The preset is returned without the fields that this model ignores. None: the preset
     is returned whole.

@@ -80,8 +80,8 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
         case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
                 f"the server at {server} is not the farm of this profile: the profile's CA did not sign the "
-                "server's certificate. The profile may be from another farm, or from before the farm's home folder was "
-                "made anew. On the farm's machine, export a new profile with `farmctl client export FILE`"
+                "server's certificate. The profile may be from another farm, or older than the farm's home folder. "
+                "On the farm's machine, export a new profile with `farmctl client export FILE`"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""

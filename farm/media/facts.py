@@ -1,4 +1,4 @@
-"""What the farm knows about a clip or image, and the error for a file that it can't use."""
+"""The facts of a clip or image, and the error for a file that the farm can't read."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ class LtxOptions(Options):
         Field(
             ge=0,
             le=199,
-            description="Steps that are left out at the beginning, unless timesteps is given. The job must "
-            "rework a video, which is noised to the level of the first step that is left.",
+            description="Number of steps to skip at the beginning of the schedule. The job must rework a video: the "
+            "video is noised to the level of the first step that remains. No step is skipped if timesteps is given.",
         ),
     ] = 0
     skip_final_inference_steps: Annotated[
@@ -82,8 +82,8 @@ class LtxOptions(Options):
         Field(
             ge=0,
             le=199,
-            description="Steps that are left out at the end, unless timesteps is given. The last step that is "
-            "left goes to 0.",
+            description="Number of steps to skip at the end of the schedule. The last step that remains goes to noise "
+            "level 0. No step is skipped if timesteps is given.",
         ),
     ] = 0
     decode_timestep: Annotated[
