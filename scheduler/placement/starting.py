@@ -28,7 +28,11 @@ LONGEST_SECONDS = 3600.0
 _TOLD = ((3600, "an hour"), (1800, "half an hour"), (600, "10 minutes"), (300, "5 minutes"), (120, "2 minutes"), (60, "a minute"), (30, "half a minute"))  # fmt: skip
 """Told in steps: it stands beside every task that waits for it, and is written anew whenever it changes."""
 
-_GIVEN_UP = ("NodeAffinitySchedulingStrategy doesn't exist any more", "because its node has died")
+NODE_GONE = "Ray no longer has this node, so it starts no renderer there"
+"""What the bridge says when Ray's head refuses a renderer because it has given up the node's raylet."""
+
+_GIVEN_UP = (NODE_GONE, "because its node has died")
+"""Words of messages about a raylet that Ray's head has given up. The second ones are Ray's own."""
 
 Device = tuple[str, str]
 """Node id and device."""

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from farm.v1 import bridge_pb2
 from scheduler.dispatch.backend import RendererRef
 from scheduler.dispatch.ray import _bridge_actor
+from scheduler.placement.starting import NODE_GONE
 
 _PING_EVERY_S = 1.0
 
@@ -175,7 +176,7 @@ def _event(error: Exception) -> bridge_pb2.BridgeEvent:
 def _words(error: Exception) -> str:
     """Return what went wrong, for people; in Ray's own words if the farm has none."""
     if isinstance(error, ActorUnschedulableError):
-        return "Ray no longer has this node, so it starts no renderer there"
+        return NODE_GONE
     if isinstance(error, ValueError) and "look up actor" in str(error):
         return "its renderer ended before the task reached it"
     return click.unstyle(str(error)) or type(error).__name__

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.placement.starting import (
     AGAIN_SECONDS,
     GIVEN_UP_SECONDS,
+    NODE_GONE,
     RENEW_SECONDS,
     SLOW_SECONDS,
     Starting,
@@ -70,9 +72,10 @@ def test_what_ray_says_is_told_without_ids():
     assert len(in_short("word " * 200)) <= 300 and in_short("\n") == ""
 
 
-def test_a_raylet_that_rays_head_has_given_up_is_blamed_soon():
+@pytest.mark.parametrize("said", [DIED, NODE_GONE])
+def test_a_raylet_that_rays_head_has_given_up_is_blamed_soon(said):
     starting = asked()
-    assert starting.heard(CARD, DIED)
+    assert starting.heard(CARD, said)
     assert starting.trouble(CARD, 1.0) == "Ray's head gave up on this machine, because it did not answer"
     assert not starting.blames(CARD, GIVEN_UP_SECONDS - 1) and starting.blames(CARD, GIVEN_UP_SECONDS)
     assert not starting.blames(CARD, 2.5 * GIVEN_UP_SECONDS) and starting.blames(CARD, 3 * GIVEN_UP_SECONDS)
