@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from farm.policy.gist import failure, gist
 from farm.states import JobState, TaskState, is_final
 
+SUBMIT_AGAIN = "submit the job again"
+"""Words of an error that no retry mends, because an upload is lost."""
+
 _NAMED = 3
 
 
@@ -110,7 +113,7 @@ def summary(
         return "succeeded: it waits for nothing"
     if is_final(job):
         # A retry can't bring back a lost upload.
-        then = "" if "submit the job again" in error else f"; {again}"
+        then = "" if SUBMIT_AGAIN in error else f"; {again}"
         return f"{job}{': ' + failure(error, job_id) if error else ''}{then}"
     count = Counter(task.state for task in tasks)
     running = count[TaskState.RUNNING]

@@ -16,9 +16,12 @@ _MARGIN = re.compile(r" *(?:[|+] ?)+(?=Exception Group Traceback|Traceback|\S+(?
 """The margin that Python draws before the lines of an exception group."""
 _PACKAGE = re.compile(r"(?:\w+\.)+(?=[A-Za-z_]\w*(?::|$))")
 _CHAINED = ("The above exception was", "During handling of the above exception")
+LAST_ATTEMPT = "; the last was attempt "
+"""Words of a job's error, before the id of an attempt. `failure` finds the parts of the error by them."""
+
 _OF_A_JOB = re.compile(
-    r"(?P<what>(?P<task>[a-z_]+(?:/[\w-]+)?) (?:failed|[^\n]+(?=; the last was attempt )))"
-    r"(?:; the last was attempt [^\s:]+)?:\n(?P<why>.+)",
+    rf"(?P<what>(?P<task>[a-z_]+(?:/[\w-]+)?) (?:failed|[^\n]+(?={LAST_ATTEMPT})))"
+    rf"(?:{LAST_ATTEMPT}[^\s:]+)?:\n(?P<why>.+)",
     re.DOTALL,
 )
 """The form of a job's error, as farm.store writes it."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
-from farm.policy.explain import done_again
+from farm.policy.explain import SUBMIT_AGAIN, done_again
 from farm.policy.failures import MAX_DAMAGED, Cause
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, TaskState
@@ -110,9 +110,7 @@ def _media(connection: Connection, job_id: str, damaged: Sequence[str]) -> str:
         .join(media, media.c.artifact_id == artifacts.c.id)
         .where(media.c.job_id == job_id, _counts(damaged))
     ).first()
-    return (
-        found and f"needs {found}, which was uploaded and is damaged here; submit the job again with it"
-    ) or ""
+    return (found and f"needs {found}, which was uploaded and is damaged here; {SUBMIT_AGAIN} with it") or ""
 
 
 def _too_often(connection: Connection, makers: Sequence[Row]) -> str:

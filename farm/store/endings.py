@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 from farm.plan import held_bytes
 from farm.policy.explain import tried_again
 from farm.policy.failures import Cause, End, Verdict, judge, strikes
+from farm.policy.gist import LAST_ATTEMPT
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
@@ -69,7 +70,7 @@ def end(
         move_task(transaction, attempt.task_id, TaskState.RUNNING, TaskState.FAILED,
                   failures=failures, reason=error)  # fmt: skip
         ended = end_attempt(transaction, attempt, AttemptState.FAILED, error, cause)
-        why = f"{attempt.task_key} {verdict.fails}; the last was attempt {attempt.id}:\n{error}"
+        why = f"{attempt.task_key} {verdict.fails}{LAST_ATTEMPT}{attempt.id}:\n{error}"
         job = job_state(connection, attempt.job_id)
         stop = end_job(transaction, attempt.job_id, job, JobState.FAILED, why)
         if len({one.device for one in ends if strikes(one.cause)}) > 1:
