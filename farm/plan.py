@@ -19,12 +19,15 @@ from pydantic import Field
 
 from farm.json_values import OLD, SPARSE, Unreadable, as_json, read_value
 
-VERSION = 2
+VERSION = 3
 """The newest version of plans that this code reads and writes. Plans from before there were versions count as 0.
 
-A plan gets the lowest version that says all of it, so that an older renderer refuses only what it can't do. Version 2 has
-samplers, guidances and options.
+A plan gets the lowest version that says all of it, so that an older renderer refuses only what it can't do. Version 3 has
+clips of which the model sees several latents beside the video's own.
 """
+
+OPTIONS_VERSION = 2
+"""The version of a plan with a sampler, a guidance or options."""
 
 FIRST_VERSION = 1
 """The version of a plan with the default sampler and guidance, and without options."""
@@ -125,15 +128,19 @@ class KeptLatents:
 
 @dataclass(frozen=True)
 class Point:
-    """A single frame of an image or clip given with the job. It is shown to a window during denoising.
+    """A part of an image or clip given with the job. A window sees it beside its own latents during denoising.
+
+    The part is a single frame, or the first latents of a clip.
 
     Attributes:
-        name: The name of the encode task's artifact that holds the frame's latent.
-        frame: The frame's position in frames, counted from the window's first frame.
-        latent: Index of a latent, counted from the start of the rendered video. That latent's noise is mixed into the
-            frame's latent.
-        strength: How firmly the window keeps to the frame, from 0 to 1.
-        shows: The prompts at the frame: pairs of a prompt's index and the prompt's weight. None in older plans.
+        name: The name of the encode task's artifact that holds the latents.
+        frame: The position of the first frame, counted in frames from the window's first frame.
+        latent: Index of the first latent, counted from the start of the rendered video. The noise of the video's own
+            latents from this index on is mixed into the latents.
+        strength: How firmly the window keeps to these latents, from 0 to 1.
+        shows: The prompts at a single frame: pairs of a prompt's index and the prompt's weight. None for latents of a
+            clip, which show the prompts of the window's own latents at the same time. Also None in older plans.
+        latents: How many latents of a clip these are. None: a single frame.
     """
 
     name: str
@@ -141,6 +148,7 @@ class Point:
     latent: int
     strength: float
     shows: Shown | None = None
+    latents: int | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True)
@@ -298,7 +306,7 @@ class WindowTask(_Told):
         height: The height in pixels of the window's frames.
         sigmas: The noise levels: each denoising step goes from one level to the next.
         conditions: Latents of images and clips given with the job, which the window keeps.
-        points: Single frames of such images and clips, which the window sees.
+        points: Single frames and first latents of such images and clips, which the window sees beside its own latents.
         base: The latents that are noised to `sigmas[0]` and refined; None: the window begins with pure noise.
         tail: The end of an earlier window, which this window sees at its own beginning; may be None.
         head: The beginning of a later window, which this window keeps at its own end; may be None.

@@ -130,6 +130,8 @@ class ModelFacts:
         ignores: Names of the model's options that have no effect on this model.
         notes: `notes(options, given)` returns sentences for the user. Each option in `given` that has no effect beside
             the other options gets a sentence. The options' own remarks on the job follow. None: there are no sentences.
+        beside: `beside(options)` returns how many of the first latents of a clip that begins after frame 0 the model
+            sees beside the video's own latents. None: no latents.
         negative_prompt: The negative prompt of jobs that give none, if their guidance uses a negative prompt.
     """
 
@@ -169,6 +171,7 @@ class ModelFacts:
     negative_prompt: str = ""
     ignores: tuple[str, ...] = ()
     notes: Callable[[Options, frozenset[str]], list[str]] | None = None
+    beside: Callable[[Options], int] | None = None
 
     def scheduled(self, options: Options, steps: int, tokens: int) -> tuple[float, ...]:
         """Return the denoising schedule of a job: falling sigmas that end with 0.

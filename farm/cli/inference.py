@@ -20,7 +20,7 @@ from farm.cli.printing import connect, done_all_the_same, note, say, spinner
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.inference.arguments import InferenceConfig
 from farm.inference.configs import PipelineConfig, find_config
-from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of, model_of
+from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of, model_of, placing
 from farm.inference.media import fitting_frames, prepare
 from farm.inference.output_names import output_name
 from farm.inference.refusals import in_its_words
@@ -190,12 +190,13 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
     for line in job.notes:
         note(f"note: {line}")
     with tempfile.TemporaryDirectory(prefix="farmctl-inference-") as folder:
-        conditions, said = _prepared(job, asked, Path(folder))
+        conditions, lengths, said = _prepared(job, asked, Path(folder))
         for line in said:
             note(f"note: {line}")
         client = connect(ctx, patience=30.0)
         remarks = _remarks([job.headline, *job.notes, *said])
-        fields = {**job.fields, "options": {**job.fields["options"], "remarks": remarks}}
+        places = placing(zip((one.frame for one in conditions), lengths, strict=True))
+        fields = {**job.fields, "options": {**job.fields["options"], **places, "remarks": remarks}}
         with transfer_bar("upload") as moved, _in_its_words(job, config):
             call = client.plan if dry_run else client.submit
             answer = call(conditions=conditions, progress=moved, **fields)
@@ -267,11 +268,12 @@ def _asked(given: dict[str, Any]) -> InferenceConfig:
 
 def _prepared(
     job: InferenceJob, asked: InferenceConfig, folder: Path
-) -> tuple[list[LocalCondition], list[str]]:
-    """Prepare the call's images and clips as the original does. Return them as conditions, and notes."""
+) -> tuple[list[LocalCondition], list[int], list[str]]:
+    """Prepare the call's images and clips as the original does. Return them as conditions, their lengths, and notes."""
     if not job.media and job.made_over is None:
-        return [], []
+        return [], [], []
     found: list[LocalCondition] = []
+    lengths: list[int] = []
     notes: list[str] = []
 
     def take(path: str, field: str, frame: int, strength: float, *, whole: bool) -> None:
@@ -290,6 +292,7 @@ def _prepared(
                 "ask for a shorter video with --num_frames",
             )
         found.append(LocalCondition(made.path, frame, strength))
+        lengths.append(made.frames)
         if made.cut:
             notes.append(
                 f"{path}: the video uses only the first {made.frames} of this clip's {made.frames + made.cut} frames"
@@ -300,7 +303,7 @@ def _prepared(
             take(job.made_over, "input_media_path", 0, SOURCE_STRENGTH, whole=True)
         for one in job.media:
             take(one.path, "conditioning_media_paths", one.frame, one.strength, whole=False)
-    return found, notes
+    return found, lengths, notes
 
 
 @contextmanager

@@ -32,6 +32,9 @@ Blocks = Sequence[int | Sequence[int]]
 _MOST_NOISE = 10
 """The highest image_cond_noise_scale that the models take."""
 
+PREFIX = {"num_prefix_latent_frames": 2}
+"""The option by which clips that begin after frame 0 are placed as in Lightricks' pipeline."""
+
 _LEAD = 7
 """Most frames that the farm may render before the first one (scheduler.planning.conditions)."""
 
@@ -169,6 +172,15 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
         made_over=asked.input_media_path,
         implied=frozenset(options.keys() & Pass.model_fields.keys() - one.model_fields_set),
     )
+
+
+def placing(clips: Iterable[tuple[int, int]]) -> dict[str, Any]:
+    """Return the model's options for the places of images and clips.
+
+    Args:
+        clips: For each image or clip: the frame of the video at which it begins, and its length in frames.
+    """
+    return PREFIX if any(frame > 0 and frames > 1 for frame, frames in clips) else {}
 
 
 def _headline(config: PipelineConfig, model: str, named: bool) -> list[str]:

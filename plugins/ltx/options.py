@@ -109,6 +109,17 @@ class LtxOptions(Options):
             "scaled as Lightricks' inference.py scales them."
         ),
     ] = Padding.EDGE
+    num_prefix_latent_frames: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=8,
+            description="How many of the first latents of a clip that begins after frame 0 the model sees beside the video's "
+            "own latents. The rest of the clip replaces latents of the video. Lightricks' pipeline takes 2. The clip must "
+            "have 8n + 1 frames and begin at a multiple of 8; with 0, and for other clips, only the clip's first frame is "
+            "seen so.",
+        ),
+    ] = 0
     not_honoured: Annotated[
         dict[str, JsonValue],
         Field(
@@ -126,6 +137,11 @@ class LtxOptions(Options):
             "notes, and change nothing.",
         ),
     ] = ()
+
+
+def beside(options: Options) -> int:
+    """Return how many first latents of a clip are seen beside the video's own. See farm.planning.ModelFacts.beside."""
+    return options.num_prefix_latent_frames if isinstance(options, LtxOptions) else 0
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:

@@ -217,18 +217,16 @@ class LtxModel:
         ]
 
     def _points(self, task: TaskContext, told: WindowTask) -> list[Extra]:
-        """Return single given frames as extra tokens, each at its own time."""
+        """Return what the window sees of given media beside its own latents, as extra tokens at their own times."""
         seed, size = task.job.seed, self._size(told)
-        return [
-            Extra(
-                load_latents(task.fetch("encode", point.name)),
-                point.frame,
-                point.strength,
-                self._noise(seed, told.stage, STEP_POINT, point.latent, point.latent + 1, size),
-                _shares(task.job, told, point.shows),
-            )
-            for point in told.points
-        ]
+        found = []
+        for point in told.points:
+            start, stop = point.latent, point.latent + (point.latents or 1)
+            noise = self._noise(seed, told.stage, STEP_POINT, start, stop, size)
+            known = load_latents(task.fetch("encode", point.name), start, stop)
+            shares = _shares(task.job, told, point.shows)
+            found.append(Extra(known, point.frame, point.strength, noise, shares))
+        return found
 
     def join(self, task: TaskContext) -> dict[str, Path]:
         """Join the latents that two windows share. If the seam would be visible, render the latents around it again."""

@@ -50,6 +50,8 @@ class Placed:
     - `loose`: the frames in latents that also show something else, as ranges [first, last).
     - `points`: the first and the last frame, each only if it is in `loose`. The model gets each of these frames as a
       single image.
+    - `beside`: the clip's first latents, which the model sees beside the video's own latents at the same time; None
+      if there are none. The model makes the video's latents there by itself.
     """
 
     before: int
@@ -58,6 +60,7 @@ class Placed:
     whole: Cut | None
     loose: tuple[tuple[int, int], ...]
     points: tuple[int, ...]
+    beside: Cut | None = None
 
 
 def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
@@ -102,13 +105,15 @@ def _leads_up_to(piece: PreparedMedia, frames: int) -> bool:
     return 0 < piece.frame and piece.stop == frames and piece.frames > 1
 
 
-def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
+def place_media(piece: PreparedMedia, frames: int, lead: int, beside: int = 0) -> Placed:
     """Place an image or clip on the rendered timeline.
 
     Args:
         piece: The image or clip.
         frames: The number of delivered frames.
         lead: How many frames are rendered before the first delivered frame.
+        beside: How many of the first latents of a clip the model sees beside the video's own latents. This applies
+            to clips of 8n + 1 frames that begin at a multiple of 8, but not at 0; other media are placed as with 0.
 
     Raises:
         ValueError: The image or clip doesn't lie within the delivered frames.
@@ -118,6 +123,8 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
             f"the image or clip at frames [{piece.frame}, {piece.stop}) does not lie within the {frames} delivered frames"
         )
     first, last = piece.frame + lead, piece.stop + lead - 1
+    if beside and piece.frame and piece.frames > 1 and not first % TEMPORAL and not (last - first) % TEMPORAL:
+        return _beside(first, last, beside)
     # What comes before the first delivered frame, or after the last, is nobody's: the media may fill it.
     begins, ends = piece.frame == 0, piece.stop == frames
     start = 0 if begins else -(-first // TEMPORAL)
@@ -151,6 +158,18 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
     return Placed(before, after, encoded, whole, loose, tuple(sorted(set(edges))))
 
 
+def _beside(first: int, last: int, most: int) -> Placed:
+    """Place a clip as Lightricks' pipeline does: encoded as a whole, its first `most` latents beside the video's own.
+
+    Source: LTX-Video, pipeline_ltx_video.py, _handle_non_first_conditioning_sequence.
+    """
+    encoded = Cut(first // TEMPORAL, last // TEMPORAL + 1)
+    split = min(encoded.start + most, encoded.stop)
+    whole = Cut(split, encoded.stop) if split < encoded.stop else None
+    loose = _left_over(first, last + 1, whole)
+    return Placed(0, 0, encoded, whole, loose, (), Cut(encoded.start, split))
+
+
 def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
     """Return the index in `media` of the clip that the job reworks; None if the job reworks none.
 
@@ -178,8 +197,9 @@ def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]
 def _anchor(index: int, at: Placed) -> Anchor:
     starts = [-(-frame // TEMPORAL) for frame in at.points]
     stops = [frame // TEMPORAL + 1 for frame in at.points]
-    if at.whole:
-        starts, stops = [*starts, at.whole.start], [*stops, at.whole.stop]
+    for cut in (at.whole, at.beside):
+        if cut:
+            starts, stops = [*starts, cut.start], [*stops, cut.stop]
     return Anchor(index, min(starts), max(stops), at.encoded.start)
 
 

@@ -244,32 +244,38 @@ class Graph:
     def _conditions(self, window: Window) -> tuple[KeptLatents, ...]:
         found = []
         for index, (piece, at) in enumerate(self.media):
-            if at.whole is None or index == self.source:
+            kept = _kept(at, window)
+            if kept is None or index == self.source:
                 continue
-            start, stop = max(at.whole.start, window.start), min(at.whole.stop, window.stop)
+            start, stop = max(kept.start, window.start), min(kept.stop, window.stop)
             if start < stop:
                 name = condition_name(index, window.width, window.height)
                 found.append(KeptLatents(name, start, stop, piece.strength))
         return tuple(found)
 
     def _points(self, window: Window) -> tuple[Point, ...]:
-        """Return the single given frames that this window sees: those on which its latents end, or after which they
-        come.
+        """Return the parts of media that this window sees beside its own latents.
+
+        They are the single given frames on which its latents end, or after which they come, and the first latents of
+        clips that begin in it.
         """
         origin = TEMPORAL * window.start
-        return tuple(
-            Point(
-                name=condition_name(index, window.width, window.height, frame),
-                frame=frame - origin,
-                latent=-(-frame // TEMPORAL),
-                strength=piece.strength,
-                shows=self.prompts.frames(frame, frame + 1),
-            )
-            for index, (piece, at) in enumerate(self.media)
-            for frame in at.points
-            if index != self.source
-            if 0 <= frame - origin <= TEMPORAL * (window.stop - window.start - 1)
-        )
+        found = []
+        for index, (piece, at) in enumerate(self.media):
+            if index == self.source:
+                continue
+            for frame in at.points:
+                if 0 <= frame - origin <= TEMPORAL * (window.stop - window.start - 1):
+                    name = condition_name(index, window.width, window.height, frame)
+                    shows = self.prompts.frames(frame, frame + 1)
+                    latent = -(-frame // TEMPORAL)
+                    found.append(Point(name, frame - origin, latent, piece.strength, shows))
+            if at.beside and window.start <= at.beside.start < window.stop:
+                name = condition_name(index, window.width, window.height)
+                start, stop = at.beside.start, min(at.beside.stop, window.stop)
+                frame = TEMPORAL * start - origin
+                found.append(Point(name, frame, start, piece.strength, latents=stop - start))
+        return tuple(found)
 
     def _joins(self, final: Sequence[Window]) -> list[PlannedTask]:
         cuts = _cuts(final)
@@ -360,6 +366,14 @@ def _shared(final: Sequence[Window], channels: int) -> dict[str, list[SharedLate
                 replace(of_the_left, key=left.key, left=True, bytes=of_left)
             )
     return found
+
+
+def _kept(at: Placed, window: Window) -> Cut | None:
+    """Return the latents of an image or clip that a window keeps where it has them; None if there are none."""
+    if at.beside and at.beside.start < window.start:
+        # The window can't see the clip's beginning. The rest of the clip fits the window's own latents.
+        return Cut(at.beside.start + 1, at.encoded.stop)
+    return at.whole
 
 
 def _cuts(laid_out: Sequence[Window]) -> list[Cut]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from farm.options import Offer, changed, settle
-from farm.plan import FIRST_VERSION, VERSION, Crop, JobPart, Media
+from farm.plan import FIRST_VERSION, OPTIONS_VERSION, VERSION, Crop, JobPart, Media
 from farm.planning import (
     ModelFacts,
     OutputFacts,
@@ -125,7 +125,8 @@ def make_plan(
     width, height = padded(spec.width), padded(spec.height)
     window_tokens = tokens_of(min(spec.window_latents, latents), width, height)
     sigmas = model.scheduled(options.by_kind["model"], steps, window_tokens)
-    placed = [place_media(piece, spec.frames, lead) for piece in media]
+    beside = model.beside(options.by_kind["model"]) if model.beside else 0
+    placed = [place_media(piece, spec.frames, lead, beside) for piece in media]
     drawing = _drawing(model, precision, *storyboard) if storyboard else None
     prompts = PromptTimeline.of(
         [spec.prompt_of(text) for text in (spec.prompt, *(later.text for later in spec.later_prompts))],
@@ -180,6 +181,7 @@ def make_plan(
     tasks, guided = graph.tasks(laid_out), graph.guided(laid_out)
     rate = spec.frame_rate
     own_choice = own.denoising.told_sampler(), own.denoising.told_guidance(), spec.options
+    version = OPTIONS_VERSION if any(own_choice) else FIRST_VERSION
     shared = JobPart(
         model=model.name,
         weights=weights,
@@ -225,7 +227,7 @@ def make_plan(
             )
             for piece, at, place in zip(media, placed, listed)
         ),
-        version=VERSION if any(own_choice) else FIRST_VERSION,
+        version=VERSION if any(at.beside for at in placed) else version,
         sampler=sampler.name,
         guidance=guidance.name,
         options={kind: said for kind, some in options.by_kind.items() if (said := changed(some))},
@@ -244,6 +246,7 @@ def make_plan(
             laid_out,
             asked,
             sigmas,
+            any(at.beside for at in placed),
         )
     )
     notes += options.without_effect
@@ -278,7 +281,12 @@ def make_plan(
         )
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
-        if piece.strength == 1.0 and piece.frames > 1 and count:
+        if piece.strength == 1.0 and piece.frames > 1 and at.beside:
+            notes.append(
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: the model sees {count} of the clip's {piece.frames} frames beside "
+                "the frames that it makes; the farm copies these frames from the clip into the video after rendering"
+            )
+        elif piece.strength == 1.0 and piece.frames > 1 and count:
             within = "is in a latent that also holds" if count == 1 else "are in latents that also hold"
             moved = "this frame" if count == 1 else "these frames"
             notes.append(

@@ -28,6 +28,7 @@ class Settled:
     - `windows`: the windows that the strategy has chosen.
     - `sigmas`: the noise levels of the job's whole schedule.
     - `media`: the images and clips given with the job, in the order of the spec.
+    - `beside`: whether the model sees any clip's first latents beside the video's own latents.
     """
 
     spec: JobSpec
@@ -39,6 +40,7 @@ class Settled:
     windows: Sequence[Window]
     media: Sequence[PreparedMedia]
     sigmas: Sequence[float]
+    beside: bool
 
 
 def without_effect(settled: Settled) -> list[str]:
@@ -173,6 +175,11 @@ def _options(settled: Settled) -> list[str]:
         )
     if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in settled.media):
         said.append("image_cond_noise_scale: has no effect, because no media is given at strength 1")
+    if "num_prefix_latent_frames" in given and not settled.beside:
+        said.append(
+            "num_prefix_latent_frames: has no effect, because no clip of 8n + 1 frames begins at a multiple of 8 after "
+            "frame 0"
+        )
     if "padding" in given and not settled.media:
         said.append("padding: has no effect, because no media is given")
     if getattr(denoising.sampler_options, "eta", None) == 0 and "s_noise" in given:

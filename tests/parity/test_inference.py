@@ -21,7 +21,7 @@ from ltx_video.schedulers.rf import RectifiedFlowScheduler
 
 from farm.inference.arguments import InferenceConfig
 from farm.inference.configs import find_config, published
-from farm.inference.mapping import SOURCE_STRENGTH, InferenceJob, job_of
+from farm.inference.mapping import SOURCE_STRENGTH, InferenceJob, job_of, placing
 from farm.inference.media import fitting_frames, prepare
 from farm.media.clips import probe
 from farm.plan import LATENTS, media_name
@@ -30,7 +30,7 @@ from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.rendering import STEP_START, STEPS_EXTRA, STEPS_FRESH, STEPS_SHAKING, LtxModel
+from plugins.ltx.rendering import STEP_POINT, STEP_START, STEPS_EXTRA, STEPS_FRESH, STEPS_SHAKING, LtxModel
 from renderer.local import LocalJob, by_model
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
@@ -93,13 +93,17 @@ class Reference:
         raise Done
 
     def run(
-        self, asked: InferenceConfig, noise: Callable[[int, tuple[int, ...]], torch.Tensor]
+        self,
+        asked: InferenceConfig,
+        noise: Callable[[int, tuple[int, ...]], torch.Tensor],
+        beside: Callable[[int, tuple[int, ...]], torch.Tensor],
     ) -> torch.Tensor:
-        drawn = {"shaking": -1, "fresh": -1}
+        drawn = {"shaking": -1, "fresh": -1, "beside": -1}
 
         def draw(shape: tuple[int, ...], **_: Any) -> torch.Tensor:
-            if len(shape) == 5:  # it is mixed into media of strength 1, and nothing of it stays
-                return torch.zeros(tuple(shape))
+            if len(shape) == 5:  # it is mixed into what the model sees beside the video's own latents
+                drawn["beside"] += 1
+                return beside(drawn["beside"], tuple(shape))
             drawn["shaking"] += 1
             first = drawn["shaking"] == 0
             return noise(STEP_START if first else STEPS_SHAKING + drawn["shaking"] - 1, tuple(shape))
@@ -158,7 +162,8 @@ def media_of(
 def by_farm(ltx: Ltx, asked: InferenceConfig, folder: Path) -> torch.Tensor:
     job = job_of(asked, find_config(asked.pipeline_config), "ltx-tiny")
     media, files = media_of(job, asked, folder)
-    spec = parse_spec(dict(job.fields))
+    places = placing((piece.frame, piece.frames) for piece in media)
+    spec = parse_spec({**job.fields, "options": {**job.fields["options"], **places}})
     plan = make_plan(
         spec,
         model=OFFERS.models["ltx-tiny"],
@@ -194,7 +199,14 @@ def both(
             )
         return torch.cat(drawn, 1).flatten(1).T[None].clone()
 
-    return ours, reference.run(asked, noise)
+    def beside(number: int, shape: tuple[int, ...]) -> torch.Tensor:
+        """The farm's noise for what is seen beside the video's latents of the `number`-th condition after frame 0."""
+        frame = [one for one in asked.conditioning_start_frames or () if one][number]
+        start = -(-frame // 8)
+        drawn = latent_noise(asked.seed, 0, STEP_POINT, start, start + shape[2], channels, height, width)
+        return torch.from_numpy(drawn)[None]
+
+    return ours, reference.run(asked, noise, beside)
 
 
 def config_for_tiny(name: str, folder: Path, **changed: Any) -> str:
@@ -258,7 +270,7 @@ def _written(path: Path, count: int) -> str:
 
 
 def check(ltx: Ltx, reference: Reference, folder: Path, config: str, **given: Any) -> None:
-    asked = InferenceConfig(prompt=PROMPT, pipeline_config=config, output_path=folder, **SIZE, **given)
+    asked = InferenceConfig(prompt=PROMPT, pipeline_config=config, output_path=folder, **SIZE | given)
     ours, theirs = both(ltx, reference, asked, folder)
     assert theirs.std() > 0.1 and (ours - theirs).abs().max() < CLOSE
 
@@ -281,6 +293,32 @@ def test_a_clip_and_an_image_further_on_are_held_alike(ltx, reference, tmp_path,
     config = config_for_tiny("ltxv-2b-0.9.8-distilled", tmp_path)
     held = {"conditioning_media_paths": [clips(9), picture], "conditioning_start_frames": [0, frame]}
     check(ltx, reference, tmp_path, config, **held)
+
+
+@pytest.mark.parametrize(
+    ("count", "frame", "strength"),
+    [
+        pytest.param(9, 16, 1.0, marks=pytest.mark.long),
+        pytest.param(9, 8, 1.0, marks=pytest.mark.long),
+        pytest.param(17, 8, 1.0, marks=pytest.mark.long),
+        (25, 16, 0.6),
+    ],
+)
+def test_a_clip_that_begins_further_on_is_held_alike(ltx, reference, tmp_path, clips, count, frame, strength):
+    config = config_for_tiny("ltxv-2b-0.9.5", tmp_path)
+    held = {"conditioning_media_paths": [clips(count)], "conditioning_start_frames": [frame]}
+    check(ltx, reference, tmp_path, config, num_frames=41, conditioning_strengths=[strength], **held)
+
+
+@pytest.mark.long
+def test_clips_and_an_image_are_held_alike_with_fresh_noise_at_each_step(
+    ltx, reference, tmp_path, clips, picture
+):
+    """All of what the model sees beside the video's latents gets noise of its own at each step."""
+    config = config_for_tiny("ltxv-2b-0.9.5", tmp_path, stochastic_sampling=True)
+    paths, frames = [clips(9), clips(17), picture], [0, 16, 40]
+    held = {"conditioning_media_paths": paths, "conditioning_start_frames": frames}
+    check(ltx, reference, tmp_path, config, num_frames=49, conditioning_strengths=[1.0, 0.8, 0.9], **held)
 
 
 def test_an_image_is_held_at_half_its_strength_alike(ltx, reference, tmp_path, picture):

@@ -149,6 +149,15 @@ def test_what_was_said_of_a_job_stays_with_it(
         assert f"note:      {said}" in kept
 
 
+def test_a_clip_that_begins_further_on_is_placed_as_in_the_original(farmctl: Farmctl, clip: Path):
+    held = ("--conditioning_media_paths", clip, "--conditioning_start_frames", 16)
+    told = farmctl(*bottle(*TINY, *SMALL, "--num_frames", 33, *held, "--dry-run"))
+    assert told.exit_code == 0, told.output
+    assert (
+        "note: clip: the model sees 9 of the clip's 9 frames beside the frames that it makes" in told.stderr
+    )
+
+
 def test_a_refused_job_leaves_no_folder(farmctl: Farmctl, tmp_path: Path):
     folder = tmp_path / "new" / "outputs"
     told = farmctl(*bottle(*TINY, "--width", 33, "--output_path", folder))

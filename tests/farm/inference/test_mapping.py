@@ -9,7 +9,7 @@ import pytest
 
 from farm.inference.arguments import Conditioning, InferenceConfig
 from farm.inference.configs import Pass, PipelineConfig, checked_config, find_config, published
-from farm.inference.mapping import InferenceJob, job_of, model_of
+from farm.inference.mapping import InferenceJob, job_of, model_of, placing
 from farm.inference.refusals import in_its_words
 from farm.spec import InvalidSpec, parse_spec
 from plugins.ltx.options import LtxOptions, schedule
@@ -153,6 +153,11 @@ def test_media_bring_grey_padding_and_noise():
         found.fields["options"] | {"padding": "grey", "image_cond_noise_scale": 0.15}
         == found.fields["options"]
     )
+
+
+def test_only_clips_that_begin_further_on_are_seen_beside_the_video():
+    assert placing([(0, 9), (16, 9)]) == {"num_prefix_latent_frames": 2}
+    assert placing([(0, 9), (16, 1)]) == placing([]) == {}
 
 
 INSIDE = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors", "skip_initial_inference_steps": 5}

@@ -89,6 +89,27 @@ def test_a_clip_in_the_middle_fills_latents_from_its_first_frame_on():
     assert lead == 3 and placed.loose == () and (placed.whole.start, placed.whole.stop) == (5, 7)
 
 
+@given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 7), st.integers(1, 8))
+def test_a_clip_seen_beside_the_video_is_encoded_as_it_is(at, eighths, lead, beside):
+    piece = PreparedMedia("a", 8 * at - lead, 8 * eighths + 1, 1.0)
+    placed = place_media(piece, piece.stop + 10, lead, beside)
+    if not piece.frame:
+        assert placed == place_media(piece, piece.stop + 10, lead), "it begins the video"
+        return
+    assert placed.before == placed.after == 0 and placed.points == ()
+    assert placed.encoded == Cut(at, at + eighths + 1)
+    assert placed.beside == Cut(at, at + min(beside, eighths + 1))
+    assert (placed.whole.start if placed.whole else placed.encoded.stop) == placed.beside.stop
+    ((first, last),) = placed.loose
+    assert (first, last) == (piece.frame + lead, 8 * placed.beside.stop - 7)
+
+
+@pytest.mark.parametrize(("frame", "count"), [(17, 9), (16, 10), (16, 1)])
+def test_other_media_are_placed_as_ever(frame, count):
+    piece = PreparedMedia("a", frame, count, 1.0)
+    assert place_media(piece, 100, 0, 2) == place_media(piece, 100, 0)
+
+
 def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose():
     placed = place_media(PreparedMedia("a", 33, 19, 1.0), 100, 0)
     assert (placed.whole.start, placed.whole.stop) == (5, 7)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farm.plan import FIRST_VERSION, VERSION, JobPart, JoinTask, WindowTask
+from farm.plan import FIRST_VERSION, OPTIONS_VERSION, JobPart, JoinTask, WindowTask
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec
 from farm.timeline import latents_for
@@ -93,7 +93,7 @@ def test_windows_are_told_what_was_chosen_and_older_renderers_refuse_it():
     task, job = told(plan), JobPart.of(plan.shared)
     assert task.sampler and (task.sampler.name, task.sampler.options) == ("ddim", {"eta": 0.5})
     assert task.guidance and task.guidance.options == {"stg_scale": 2, "skip_block_list": [1]}
-    assert job.version == VERSION and job.sampler == "ddim"
+    assert job.version == OPTIONS_VERSION and job.sampler == "ddim"
     assert job.options == {"sampler": {"eta": 0.5}, "guidance": task.guidance.options}
 
 
@@ -280,6 +280,10 @@ def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
         (
             {"options": {"skip_final_inference_steps": 1, "timesteps": [1, 0.5]}},
             "skip_final_inference_steps: has no effect, because timesteps names the noise levels",
+        ),
+        (
+            {"options": {"num_prefix_latent_frames": 2}},
+            "num_prefix_latent_frames: has no effect, because no clip of 8n + 1 frames",
         ),
         ({"options": {"padding": "grey"}}, "padding: has no effect, because no media is given"),
         ({"options": {"sampler.eta": 0.5}}, "sampler.eta: has no effect with sampler euler"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farm.plan import OPTIONS_VERSION, VERSION, JobPart, WindowTask
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec
 from scheduler.planning.conditions import PreparedMedia
@@ -208,6 +209,37 @@ def test_the_clip_reaches_every_window_it_lies_in_and_no_other():
     assert [(c["start"], c["stop"]) for c in reached["window/0"]] == [(0, 15)]
     assert [(c["start"], c["stop"]) for c in reached["window/1"]] == [(12, 16)]
     assert not reached["window/2"]
+
+
+@pytest.mark.parametrize("strategy", ["hierarchical", "autoregressive", "codenoise"])
+@pytest.mark.parametrize("frame", [8, 96, 104, 112, 376])
+def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strategy, frame):
+    """Each window shows all that it has of the clip, once, and no window that begins later than it keeps its first."""
+    clip, option = PreparedMedia("a", frame, 25, 1.0), {"num_prefix_latent_frames": 2}
+    plan = plan_of(media=[clip], frames=401, strategy=strategy, options=option)
+    first = frame // 8
+    assert JobPart.of(plan.shared).version == VERSION and not plan.shared["lead"]
+    windows = [task for task in plan.tasks if task.kind in (TaskKind.WINDOW, TaskKind.STORYBOARD)]
+    for task in windows:
+        told = WindowTask.of(task.payload)
+        seen = [(point.latent, point.latent + point.latents) for point in told.points]
+        kept = [(one.start, one.stop) for one in told.conditions]
+        # The clip's first latent stands for one frame: where others come before it, it can't be kept.
+        shown = range(max(first + (first < told.start), told.start), min(first + 4, told.stop))
+        assert [latent for cut in (*seen, *kept) for latent in range(*cut)] == list(shown)
+        assert len(seen) <= 1 and all(point.frame == 8 * (first - told.start) for point in told.points)
+        assert seen == [(first, min(first + 2, told.stop))] * (told.start <= first < told.stop)
+    (encoded,) = JobPart.of(plan.shared).conditions
+    assert (encoded.before, encoded.after, encoded.start) == (0, 0, first)
+    assert any("9 of the clip's 25 frames beside" in note for note in plan.notes), plan.notes
+
+
+def test_a_plan_without_such_a_clip_is_read_by_older_renderers():
+    """The option alone says nothing of which an older renderer would make another video."""
+    plan = plan_of(
+        media=[PreparedMedia("a", 13, 10, 1.0)], options={"num_prefix_latent_frames": 2}, frames=400
+    )
+    assert JobPart.of(plan.shared).version == OPTIONS_VERSION
 
 
 def test_a_job_made_over_a_video_has_no_storyboard_and_begins_where_its_strength_says():
