@@ -258,11 +258,14 @@ class Lockstep:
     Attributes:
         held_bytes: The device memory that the window still takes while another window on the device makes a step.
         shared: The latents that the window has in common with each neighbour.
+        evaluations: How often the window's sampler asks for a velocity, and so exchanges latents, if that isn't once a
+            step. None: once a step.
     """
 
     group: str
     held_bytes: int
     shared: tuple[SharedLatents, ...]
+    evaluations: int | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,11 @@ def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -
     rounds = 0
     for task in group:
         here, told = placed[task.key].key, WindowTask.of(task.payload)
-        for part in told.lockstep.shared if told.lockstep else ():
+        if told.lockstep is None:
+            continue
+        for part in told.lockstep.shared:
             if placed[part.key].key != here:
                 fetched[here] = fetched.get(here, 0) + part.bytes
         # What bases have in common is settled before the first step.
-        rounds = max(rounds, told.steps + 1)
+        rounds = max(rounds, (told.lockstep.evaluations or told.steps) + 1)
     return rounds * max(fetched.values(), default=0) / FETCH_BYTES_PER_SECOND

@@ -72,6 +72,10 @@ class Denoising:
             for often, cost in zip(self.sampler.evaluations(len(costs)), costs, strict=True)
         )
 
+    def evaluations(self, sigmas: Sequence[float]) -> int:
+        """Return how many velocities the sampler needs for a window with the schedule `sigmas`."""
+        return sum(self.sampler.evaluations(len(sigmas) - 1))
+
     def idle_steps(self, sigmas: Sequence[float]) -> int:
         """Return how many steps of the schedule `sigmas` take no forward pass of the model."""
         return sum(not cost.passes for cost in self._costs(sigmas))

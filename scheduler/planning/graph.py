@@ -160,7 +160,8 @@ class Graph:
         held, lockstep = 0, None
         if shared:
             held = drawn.facts.held_bytes(window.tokens, batch)
-            lockstep = Lockstep(window.group, held, tuple(shared))
+            often, steps = drawn.denoising.evaluations(window.sigmas), len(window.sigmas) - 1
+            lockstep = Lockstep(window.group, held, tuple(shared), None if often == steps else often)
         return PlannedTask(
             key=window.key,
             kind=window.kind,

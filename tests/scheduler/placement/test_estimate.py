@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.plan import WindowTask
 from farm.planning import TaskKind
-from scheduler.placement.estimate import SECONDS_PER_TASK, seconds_left, wall_seconds
+from scheduler.placement.estimate import (
+    FETCH_BYTES_PER_SECOND,
+    SECONDS_PER_TASK,
+    exchange_seconds,
+    seconds_left,
+    wall_seconds,
+)
 from scheduler.placement.values import Slot
 from tests.scheduler.plans import plan_of
 
@@ -52,3 +59,16 @@ def test_windows_in_lockstep_are_done_when_the_slowest_device_is():
     assert seconds([*before, *windows], 1e9, 1e6) - until == pytest.approx(alone)
     few = [replace(task, vram_bytes=2**41) if task in windows else task for task in plan.tasks]
     assert seconds(few, 1e9) is None, "no room for all of them together"
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun"])
+def test_windows_in_lockstep_exchange_latents_as_often_as_their_sampler_asks_for_a_velocity(sampler):
+    plan = plan_of(media=(), strategy="codenoise", sampler=sampler)
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    slots = [Slot(f"n{at}", f"n{at}", "cuda0", 2**40, True, 1e9, {}) for at in range(2)]
+    placed = {task.key: slots[at % 2] for at, task in enumerate(windows)}
+    shared = [[part.bytes for part in WindowTask.of(task.payload).lockstep.shared] for task in windows]
+    fetched = max(sum(map(sum, shared[::2])), sum(map(sum, shared[1::2])))
+    (passes,) = {task.passes for task in windows}
+    assert passes == windows[0].steps * (2 if sampler == "heun" else 1) - (sampler == "heun")
+    assert exchange_seconds(windows, placed) == pytest.approx((passes + 1) * fetched / FETCH_BYTES_PER_SECOND)
