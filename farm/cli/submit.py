@@ -117,7 +117,7 @@ def image(
     "--frames",
     type=int,
     required=True,
-    help="Number of frames of the result, including the frames of the clip.",
+    help="Number of frames of the result. The frames of CLIP count too.",
 )
 @click.option(
     "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the clip's."

@@ -25,7 +25,7 @@ class Keeping:
 
     @property
     def upload_seconds(self) -> float:
-        """The seconds for which an upload waits for a job to use it: `seconds`, but at least a day."""
+        """For how many seconds an upload that no job uses is kept: `seconds`, but at least a day."""
         return max(self.seconds, LEAST_UPLOAD_SECONDS)
 
 

@@ -224,8 +224,8 @@ class Attempts:
     def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
         """End an attempt that its node stopped between two steps.
 
-        The task's next attempt continues from the state that this attempt saved. If the report comes too late, the
-        state is not kept.
+        The task's next attempt continues from the state that this attempt saved. If the attempt has already ended,
+        for example because its lease ran out, the state is not kept.
 
         Args:
             attempt_id: The attempt.
@@ -331,9 +331,9 @@ class Attempts:
     def extend_all(self, until: float) -> int:
         """Extend the lease of every live attempt to `until`, and return the number of these attempts.
 
-        A daemon calls this when it starts. A reboot may have restarted the clock, so that the stored times are wrong.
-        Every live attempt counts as having made a step just now. Tasks that waited for another try no longer wait.
-        `until` is in CLOCK_BOOTTIME seconds.
+        The method also records that every live attempt made a step just now, and ends the wait of tasks that wait for
+        another try. A daemon calls this when it starts, because a reboot may have restarted the clock and made the
+        stored times wrong. `until` is in CLOCK_BOOTTIME seconds.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now

@@ -66,11 +66,11 @@ class Owner:
     forgiven: float = -math.inf
 
     def observe(self, now: float, sample: Sample, terms: OwnerTerms, claimed: str = "") -> Owner:
-        """Return who has the machine after one more look at it.
+        """Return whether the owner or the farm has the machine, after one more measurement of the machine's use.
 
         Args:
-            now: The time at which the look ended.
-            sample: The result of the look.
+            now: The time at which the measurement ended.
+            sample: The measurement.
             terms: The owner's settings.
             claimed: Why the owner has the machine regardless of `sample`; "" if there is no such reason.
         """

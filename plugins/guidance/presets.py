@@ -1,4 +1,4 @@
-"""Values for guidance "comfyui" that were published with ComfyUI-LTXVideo, by name.
+"""Named presets for the guidance that is called "comfyui". Their values were published with ComfyUI-LTXVideo.
 
 Source: ComfyUI-LTXVideo, presets/stg_advanced_presets.json. Only that file's presets for the 13B models
 of LTX-Video 0.9.7 and 0.9.8 are here.

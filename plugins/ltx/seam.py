@@ -155,7 +155,7 @@ def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[
 
 
 def spread_kept(weight: float, correlation: float) -> float:
-    """Return how much of the spread (standard deviation) a blend of two latents a and b keeps, as a factor.
+    """Return the spread (standard deviation) of a blend of two latents a and b, divided by the spread of a or b.
 
     The blend is ``weight``·a + (1 - ``weight``)·b. a and b are assumed to have the same spread. ``correlation`` is the
     correlation of a and b.

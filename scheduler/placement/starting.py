@@ -130,7 +130,7 @@ class Starting:
     def blames(self, device: Device, now: float) -> bool:
         """Return whether to restart the device's raylet (Ray's process there) at `now`.
 
-        If the result is True, restart the raylet at once, because the restart is recorded as made.
+        If the result is True, the method has already recorded the restart as made, so restart the raylet at once.
         """
         wait = self._waits.get(device)
         if wait is None or wait.since is None:

@@ -1,4 +1,4 @@
-"""Store the step at which each attempt began, and why a workstation takes no work because of its owner."""
+"""Store the step at which each attempt began, and how an owner's use keeps a workstation from taking work."""
 
 from __future__ import annotations
 
