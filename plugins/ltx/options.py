@@ -116,8 +116,8 @@ class LtxOptions(Options):
             le=8,
             description="How many of the first latents of a clip that begins after frame 0 the model sees beside the video's "
             "own latents. The rest of the clip replaces latents of the video. Lightricks' pipeline takes 2. The clip must "
-            "have 8n + 1 frames and begin at a multiple of 8; with 0, and for other clips, only the clip's first frame is "
-            "seen so.",
+            "have 8n + 1 frames and begin at a multiple of 8; with 0, and of other clips, the model sees only single frames "
+            "so.",
         ),
     ] = 0
     not_honoured: Annotated[
