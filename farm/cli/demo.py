@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from farm.cli.follow import finish, follow
+from farm.cli.follow import finish, follow, submitted, submitting
 from farm.cli.job import print_tasks
 from farm.cli.local import LocalFarm
 from farm.cli.params import Size
@@ -131,10 +131,12 @@ def _render(
         "seed": seed,
     }
     client.patience = 30.0
-    answer = client.submit(conditions=[clip], name="demo", **fields)
-    for text in answer.notes:
-        note(f"note: {text}")
-    job = follow(client, answer.job.id, output)
+    with submitting():
+        answer = client.submit(conditions=[clip], name="demo", **fields)
+    with submitted(answer.job.id, output):
+        for text in answer.notes:
+            note(f"note: {text}")
+        job = follow(client, answer.job.id, output)
     print_tasks(client.job(job.id).tasks, str)
     finish(client, job, output, overwrite=True)
 

@@ -57,14 +57,40 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
                     tell(gist(update.message))
     except KeyboardInterrupt:
         if latest is None or latest.state not in ENDED:
-            job = latest.id if latest else shlex.quote(job_id)
-            again = f"farmctl job watch {job}" + (f" -o {shlex.quote(str(output))}" if output else "")
-            note(
-                f"job {job} continues; follow it again with `{again}`, or cancel it with `farmctl job cancel {job}`"
-            )
+            _tell_of_return(latest.id if latest else job_id, output)
         click.get_current_context().exit(130)
     assert latest is not None  # watch ends only after the job has
     return latest
+
+
+@contextlib.contextmanager
+def submitting(dry_run: bool = False) -> Iterator[None]:
+    """Say, if Ctrl-C interrupts what submits a job, how to learn whether the job exists."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not dry_run:
+            note("the farm may have taken the job already; `farmctl job list` shows the newest jobs")
+        raise
+
+
+@contextlib.contextmanager
+def submitted(job_id: str, output: Path | None) -> Iterator[None]:
+    """Let Ctrl-C leave a job running, print a command to follow the job, and exit with 130.
+
+    `output`: a file name for the `-o` option of the printed command.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell_of_return(job_id, output)
+        click.get_current_context().exit(130)
+
+
+def _tell_of_return(job_id: str, output: Path | None) -> None:
+    job = shlex.quote(job_id)
+    again = f"farmctl job watch {job}" + (f" -o {shlex.quote(str(output))}" if output else "")
+    note(f"job {job} continues; follow it again with `{again}`, or cancel it with `farmctl job cancel {job}`")
 
 
 def finish(

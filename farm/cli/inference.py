@@ -13,7 +13,7 @@ import av
 import click
 from PIL import Image
 
-from farm.cli.follow import finish, follow, transfer_bar
+from farm.cli.follow import finish, follow, submitted, submitting, transfer_bar
 from farm.cli.given_media import facts_of
 from farm.cli.planned import print_plan
 from farm.cli.printing import connect, done_all_the_same, note, say, spinner
@@ -199,15 +199,13 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
         fields = {**job.fields, "options": {**job.fields["options"], **places, "remarks": remarks}}
         with transfer_bar("upload") as moved, _in_its_words(job, config):
             call = client.plan if dry_run else client.submit
-            answer = call(conditions=conditions, progress=moved, **fields)
+            with submitting(dry_run):
+                answer = call(conditions=conditions, progress=moved, **fields)
     for line in answer.notes:
         if line.partition(":")[0] not in job.implied and line not in remarks:
             note(f"note: {line}")
     if dry_run:
         return print_plan(client, answer.plan)
-    with done_all_the_same(f"job {answer.job.id} was submitted"):
-        click.echo(f"job {answer.job.id} submitted")
-    asked.output_path.mkdir(parents=True, exist_ok=True)
     ended = _followed(client, answer.job.id, asked)
     path = _path(asked)
     if asked.num_frames > 1 or ended.state != jobs_pb2.JOB_STATE_SUCCEEDED:
@@ -232,17 +230,22 @@ def _path(asked: InferenceConfig) -> Path:
 
 
 def _followed(client: FarmClient, job_id: str, asked: InferenceConfig) -> jobs_pb2.Job:
-    """Follow a job to its end. If the user interrupts this, tell how the video gets to its path all the same."""
-    path = _path(asked)
-    if asked.num_frames > 1:
-        return follow(client, job_id, path)
+    """Follow a new job to its end. If the user interrupts this, tell how the video gets to its path all the same."""
+    path, one = _path(asked), asked.num_frames == 1
+    target = path.with_suffix(".mp4") if one else path
     try:
-        return follow(client, job_id, path.with_suffix(".mp4"))
+        with submitted(job_id, target):
+            # The command that Ctrl-C prints needs the folder.
+            asked.output_path.mkdir(parents=True, exist_ok=True)
+            with done_all_the_same(f"job {job_id} was submitted"):
+                click.echo(f"job {job_id} submitted")
+            return follow(client, job_id, target)
     except click.exceptions.Exit:
-        note(
-            "`farmctl job watch` and `farmctl job download` save a video with one frame; only `farmctl inference` "
-            f"turns this video into {path.name}"
-        )
+        if one:
+            note(
+                "`farmctl job watch` and `farmctl job download` save a video with one frame; only `farmctl inference` "
+                f"turns this video into {path.name}"
+            )
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from farm.cli.follow import finish, follow, transfer_bar
+from farm.cli.follow import finish, follow, submitted, submitting, transfer_bar
 from farm.cli.given_media import check_length, condition_of, facts_of, frame_of, rate_of, size_of
 from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
 from farm.cli.params import Keyframe, Place, Size
@@ -336,7 +336,8 @@ def _submit(
         call = client.plan if dry_run else client.submit
         try:
             destination = None if as_json else output
-            answer = call(conditions=conditions, progress=moved, destination=destination, **fields)
+            with submitting(dry_run):
+                answer = call(conditions=conditions, progress=moved, destination=destination, **fields)
         except InvalidSpec as error:
             raise with_media_names(error, conditions) from None
     if as_json:
@@ -346,14 +347,16 @@ def _submit(
     if dry_run:
         return print_plan(client, answer.plan)
     job = answer.job
-    with done_all_the_same(f"job {job.id} was submitted"):
-        click.echo(
-            f"job {job.id} already exists (same idempotency key); nothing was submitted"
-            if answer.existing
-            else f"job {job.id} submitted"
-        )
-    if wait:
-        finish(client, follow(client, job.id, output), output, overwrite)
+    with submitted(job.id, output):
+        with done_all_the_same(f"job {job.id} was submitted"):
+            click.echo(
+                f"job {job.id} already exists (same idempotency key); nothing was submitted"
+                if answer.existing
+                else f"job {job.id} submitted"
+            )
+        ended = follow(client, job.id, output) if wait else None
+    if ended:
+        finish(client, ended, output, overwrite)
     else:
         target = f" -o {output}" if output else ""
         note(f"follow the job with `farmctl job watch {job.id}{target}`")

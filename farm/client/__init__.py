@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -50,6 +51,7 @@ ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_S
 _READ_SECONDS = 60.0
 # The daemon decodes the whole clip to check it.
 _SUBMIT_SECONDS = 900.0
+_CLOSE_SECONDS = 1.0
 
 
 class FarmClient:
@@ -104,8 +106,14 @@ class FarmClient:
         return cls(profile.server, profile.ca_pem, profile.token, patience)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connection.
+
+        If Ctrl-C interrupted a call just as the call began, gRPC would wait for this call for ever. So this method
+        returns after a second at the latest.
+        """
+        closing = threading.Thread(target=self._channel.close, name="close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
     def __enter__(self) -> Self:
         return self

@@ -100,6 +100,19 @@ def test_two_submits_are_two_jobs_unless_they_share_a_key(client, farm):
     assert keyed[0].job.id == keyed[1].job.id and keyed[1].existing
 
 
+def test_ctrl_c_in_the_beginning_of_a_call_does_not_keep_the_client_from_closing(farm, monkeypatch):
+    """gRPC has noted the call by then, and would wait for its end, which nobody brings about."""
+
+    def interrupted(state: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("grpc._channel._run_channel_spin_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt), farm.client() as client:
+        list(client.watch("j-1"))
+    (closing,) = [thread for thread in threading.enumerate() if thread.name == "close"]
+    assert closing.daemon, "gRPC still waits; it must not keep the program from ending"
+
+
 def test_only_unavailable_is_tried_again(client, farm):
     farm.faults = ["internal"]
     with pytest.raises(FarmError, match="disk full"):
