@@ -80,11 +80,13 @@ def free_port() -> int:
 class FarmUnderTest:
     """Processes of one farm under `home`; everything is ended and looked for by `close`.
 
-    `pace`: seconds that each step of a window sleeps; see tests/walking_pace.py.
+    `pace`: seconds that each step of a window sleeps; see tests/walking_pace.py. `database`: where its farm.toml says
+    that the record is; "" for the home's own file.
     """
 
-    def __init__(self, home: Path, pace: float = 0.0):
+    def __init__(self, home: Path, pace: float = 0.0, database: str = ""):
         self.home, self._pace = home, pace
+        self._database = database or f"sqlite:///{home / 'farm.db'}"
         self.listen = f"127.0.0.1:{free_port()}"
         self._daemon: subprocess.Popen | None = None
         self._nodes: dict[str, subprocess.Popen] = {}
@@ -232,7 +234,7 @@ class FarmUnderTest:
     @contextlib.contextmanager
     def record(self) -> Iterator[tuple[Store, ArtifactStore]]:
         """The farm's own record and files, read beside the daemon."""
-        with Store.open(f"sqlite:///{self.home / 'farm.db'}") as store:
+        with Store.open(self._database) as store:
             yield store, ArtifactStore(str(self.home / "artifacts"))
 
     def latents(self, job_id: str) -> dict[str, np.ndarray]:

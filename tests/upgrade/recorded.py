@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from sqlalchemy import MetaData, create_engine, select, text
+
+from farm.store.migrations import upgrade
 
 HERE = Path(__file__).parent
 
@@ -62,6 +65,24 @@ class Recorded:
             for line in lines:
                 note = json.loads(line)
                 yield Said(note["method"], note["call"], note["who"], base64.b64decode(note["message"]))
+
+
+def move_to_postgresql(farm_db: Path, url: str) -> None:
+    """Move a farm's rows as they are, in the schema of their version, from SQLite to an empty PostgreSQL."""
+    old, new = create_engine(f"sqlite:///{farm_db}"), create_engine(url)
+    with old.connect() as there, new.begin() as here:
+        upgrade(here, there.scalar(text("SELECT version_num FROM alembic_version")))
+        schema = MetaData()
+        schema.reflect(here)
+        for table in schema.sorted_tables:
+            rows = [dict(row) for row in there.execute(select(table)).mappings()]
+            if rows and table.name != "alembic_version":
+                here.execute(table.insert(), rows)
+        last = "SELECT setval(pg_get_serial_sequence('events', 'number'), max(number)) FROM events"
+        here.execute(text(last))
+    old.dispose()
+    new.dispose()
+    farm_db.unlink()
 
 
 RECORDED = [Recorded(file.parent) for file in sorted(HERE.glob("*/about.json"))]
