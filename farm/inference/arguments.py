@@ -27,10 +27,9 @@ class InferenceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: Annotated[str, Field(description="What the video shows.")] = ""
-    output_path: Annotated[
-        Path,
-        Field(default_factory=_todays_folder, description="The folder for the video. Default: outputs/DATE."),
-    ]
+    output_path: Annotated[Path, Field(description="The folder for the video. Default: outputs/DATE.")] = (
+        Field(default_factory=_todays_folder)
+    )
     pipeline_config: Annotated[
         str,
         Field(

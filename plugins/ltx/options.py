@@ -123,12 +123,11 @@ class LtxOptions(Options):
     not_honoured: Annotated[
         dict[str, JsonValue],
         Field(
-            default_factory=dict,
             max_length=100,
             description="Settings of a config of Lightricks that the farm doesn't honour yet. They stay with the job, and "
             "change nothing.",
         ),
-    ]
+    ] = Field(default_factory=dict)
     remarks: Annotated[
         tuple[Annotated[str, Field(max_length=500)], ...],
         Field(

@@ -56,9 +56,9 @@ def _modules() -> dict[str, ModuleType]:
     names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "imageio")
     made = {name: ModuleType(name) for name in names}
     vision, transforms, functional, imageio = made.values()
-    vision.transforms, transforms.functional = transforms, functional
-    functional.to_tensor, functional.gaussian_blur = _to_tensor, _gaussian_blur
-    imageio.get_reader = _Reader
+    vars(vision)["transforms"], vars(transforms)["functional"] = transforms, functional
+    vars(functional).update(to_tensor=_to_tensor, gaussian_blur=_gaussian_blur)
+    vars(imageio)["get_reader"] = _Reader
     return made
 
 

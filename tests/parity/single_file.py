@@ -85,8 +85,8 @@ def vae_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def transformer_config(of: Mapping[str, Any]) -> dict[str, Any]:
     """Return Lightricks' config of the transformer with diffusers' config `of`."""
-    same = ("num_attention_heads", "attention_head_dim", "caption_channels", "cross_attention_dim")
-    same += ("in_channels", "out_channels", "num_layers")
+    same: tuple[str, ...] = ("num_attention_heads", "attention_head_dim", "caption_channels")
+    same += ("cross_attention_dim", "in_channels", "out_channels", "num_layers")
     return {name: of[name] for name in same} | {
         "activation_fn": "gelu-approximate",
         "attention_bias": True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,8 @@ def pictures(frames: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(frame) for frame in frames]
 
 
-def by_pipeline(
-    pipeline: LTXConditionPipeline, conditions: list[LTXVideoCondition] | None, **changed: object
-):
-    arguments: dict[str, object] = {
+def by_pipeline(pipeline: LTXConditionPipeline, conditions: list[LTXVideoCondition] | None, **changed: Any):
+    arguments: dict[str, Any] = {
         "conditions": conditions,
         "prompt": PROMPT,
         "negative_prompt": NEGATIVE,
@@ -91,9 +90,9 @@ def by_pipeline(
     return pipeline(**(arguments | changed)).frames[0]
 
 
-def by_us(ltx: Ltx, noise: torch.Tensor, conditions: list[Condition], **changed: object) -> torch.Tensor:
+def by_us(ltx: Ltx, noise: torch.Tensor, conditions: list[Condition], **changed: Any) -> torch.Tensor:
     embeds, mask = encode_prompt(ltx, [PROMPT, NEGATIVE])
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "prompt": (embeds[0], mask[0]),
         "negative": (embeds[1], mask[1]),
         "noise": noise,

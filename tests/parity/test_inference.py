@@ -131,6 +131,7 @@ class Reference:
                 script.infer(script.InferenceConfig(**asked.model_dump()))
             finally:
                 self.pipeline.register_modules(scheduler=given)
+        assert self.latents is not None
         return self.latents
 
 
@@ -143,7 +144,9 @@ def media_of(
     job: InferenceJob, asked: InferenceConfig, folder: Path
 ) -> tuple[list[PreparedMedia], dict[str, Path]]:
     """The prepared media as the planner and the renderer get them."""
-    size, fps, found, files = (asked.width, asked.height), asked.frame_rate, [], {}
+    size, fps = (asked.width, asked.height), asked.frame_rate
+    found: list[PreparedMedia] = []
+    files: dict[str, Path] = {}
 
     def take(path: str, frame: int, strength: float, *, whole: bool) -> None:
         facts = probe(path)

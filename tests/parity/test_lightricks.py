@@ -26,9 +26,9 @@ from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.vae import decode_chunks, normalised
 from plugins.samplers import steps as samplers
 from tests.parity import single_file
+from tests.parity.guided import GUIDED
 from tests.parity.lightricks import Lightricks, Words, grid
 from tests.parity.placing import at_frame
-from tests.parity.test_guidance import GUIDED
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # their code is of 2025
 

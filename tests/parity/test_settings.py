@@ -18,8 +18,8 @@ from farm.plugins import open_guidance, open_sampler
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.options import DISTILLED, LtxOptions, schedule
+from tests.parity.guided import DEV_13B, GUIDED, MODES
 from tests.parity.lightricks import Lightricks, Words, grid
-from tests.parity.test_guidance import DEV_13B, GUIDED, MODES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_without_statistics_guiding_estimates_is_guiding_velocities(cfg):
 @pytest.mark.parametrize("dialect", Dialect)
 @given(share=st.floats(-20.0, 20.0).filter(lambda share: abs(share) > 0.05), cfg=st.floats(1.01, 20.0))
 def test_with_star_a_negative_answer_that_is_a_share_of_the_prompts_changes_nothing(dialect, share, cfg):
-    drawn = answers()
+    drawn: dict[str, Any] = answers()
     drawn["sigma"] = drawn["sigma"].clamp(min=0.3)
     shifted = drawn["tokens"] if dialect is Dialect.COMFYUI else 0.0  # ComfyUI guides tokens - sigma·velocity
     scale = drawn["sigma"] if dialect is Dialect.COMFYUI else 1.0

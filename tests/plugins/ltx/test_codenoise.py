@@ -14,7 +14,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from local_plans import OFFERS, latents_made
 
 from farm.plan import LATENTS, WindowTask
 from farm.planning import Plan, PlannedTask, TaskKind
@@ -34,6 +33,7 @@ from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from scheduler.planning.plan import make_plan
 from scheduler.planning.windows import averaging
+from tests.plugins.ltx.local_plans import OFFERS, latents_made
 from training.ltx_tiny.parts import MAX_TOKENS
 
 CUTS = (Cut(0, 6), Cut(3, 9), Cut(6, 12))

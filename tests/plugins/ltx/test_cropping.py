@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_plans import OFFERS, decoded, latents_made
 
-from farm.plan import condition_name
+from farm.plan import JobJson, condition_name
 from farm.planning import Plan
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -21,6 +20,8 @@ from plugins.ltx.vae import decode, encode_clip
 from plugins.outputs.mp4 import encode_segment
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, decoded, latents_made
+from tests.plugins.ltx.older_plans import fields_of
 from training.ltx_tiny.measure import psnr
 from training.ltx_tiny.scenes import scene
 
@@ -52,7 +53,8 @@ def plan_with(clip: np.ndarray, folder: Path, frame: int) -> Plan:
 
 def earlier(plan: Plan) -> Plan:
     """The plan as a version stored it that cropped to the upper left corner."""
-    return replace(plan, shared={name: value for name, value in plan.shared.items() if name != "crop"})
+    fields = {name: value for name, value in fields_of(plan.shared).items() if name != "crop"}
+    return replace(plan, shared=JobJson(fields))
 
 
 @pytest.mark.parametrize(("around", "stored"), [(MIDDLE, lambda plan: plan), (CORNER, earlier)])

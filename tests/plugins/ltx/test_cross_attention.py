@@ -122,7 +122,7 @@ def test_shares_that_are_not_of_a_whole_are_refused():
     for wrong in (torch.full((2, 3), 0.4), torch.tensor([[1.5], [-0.5]]), torch.ones(1, 3), torch.ones(2)):
         with pytest.raises(ValueError, match="^shares: (in each latent, each prompt|must have the shape)"):
             TimedText(texts, wrong)
-    assert shares_by_latent([[4, 6, [[0, 1.0]]], [6, 7, [[0, 0.25], [2, 0.75]]]], 3).tolist() == [
+    assert shares_by_latent([(4, 6, ((0, 1.0),)), (6, 7, ((0, 0.25), (2, 0.75)))], 3).tolist() == [
         [1, 1, 0.25], [0, 0, 0], [0, 0, 0.75]
     ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,7 +228,8 @@ class Seen:
     """A guidance that keeps its velocities."""
 
     def __init__(self, guidance: Guidance) -> None:
-        self.guidance, self.velocities = guidance, []
+        self.guidance = guidance
+        self.velocities: list[torch.Tensor] = []
 
     def velocity(self, asking: Asking) -> torch.Tensor:
         self.velocities.append(self.guidance.velocity(asking))
@@ -241,12 +243,17 @@ def velocities(ltx, prompt, guidance: Guidance) -> torch.Tensor:
     return torch.stack(seen.velocities)
 
 
-def opened(name: str, scale: float = 1.0, **options: object) -> Guidance:
+def opened(name: str, scale: float = 1.0, **options: Any) -> Guidance:
     return open_guidance(name, options, scale, linear_quadratic(4))
 
 
 def test_guidance_that_is_off_gives_the_models_own_answer_to_the_bit(ltx, prompt):
-    off = {"stg_scale": 0, "rescaling_scale": 0.7, "skip_block_list": [1, 3], "cfg_star_rescale": True}
+    off: dict[str, Any] = {
+        "stg_scale": 0,
+        "rescaling_scale": 0.7,
+        "skip_block_list": [1, 3],
+        "cfg_star_rescale": True,
+    }
     own = velocities(ltx, prompt, Unguided())
     assert torch.equal(velocities(ltx, prompt, opened("lightricks", **off)), own)
     assert not torch.equal(velocities(ltx, prompt, opened("lightricks", 1.5, **off)), own)
@@ -261,7 +268,7 @@ def test_guidance_away_from_no_perturbed_blocks_is_cfg(ltx, prompt):
 
 def test_both_dialects_guide_alike_without_rescaling_and_star(ltx, prompt):
     ours = velocities(ltx, prompt, opened("lightricks", 3.0, stg_scale=1.5, skip_block_list=[1, 3]))
-    same = {"cfg": [3], "stg": [1.5], "layers": [[1, 3]]}
+    same: dict[str, Any] = {"cfg": [3], "stg": [1.5], "layers": [[1, 3]]}
     assert (velocities(ltx, prompt, opened("comfyui", **same)) - ours).abs().max() < 1e-4
     rescaled = velocities(ltx, prompt, opened("comfyui", **same, rescale=[1]))
     assert (rescaled - ours).abs().max() > 1e-2, "the comparison can fail"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from local_plans import OFFERS, local_job
-from test_given import SIZE, moving
 
-from farm.plan import LATENTS
+from farm.plan import LATENTS, JobPart
 from farm.planning import Plan, TaskKind
 from farm.rendering import MAX_FACTS, DeviceInfo
 from farm.spec import parse_spec
@@ -25,6 +24,9 @@ from plugins.ltx.vae import encode_clip
 from plugins.outputs.mp4 import encode_segment
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, local_job
+from tests.plugins.ltx.moving_scene import SIZE, moving
+from tests.plugins.ltx.older_plans import fields_of
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def plan_with(folder: Path, given: list[tuple[np.ndarray, int]], frames: int, st
     folder.mkdir()
     media = []
     for index, (pictures, frame) in enumerate(given):
-        encode_segment(pictures, folder / f"{index}.mp4", *SIZE, 24, crf=0)
+        encode_segment(pictures, folder / f"{index}.mp4", *SIZE, Fraction(24), crf=0)
         media.append(PreparedMedia(f"a-{index}", frame, len(pictures), strength))
     spec = {"frames": frames, "width": SIZE[0], "height": SIZE[1], "fps": 24}
     return make_plan(
@@ -66,7 +68,7 @@ def test_a_given_frame_that_the_windows_did_not_follow_is_told_with_its_frame_an
     given = [(strange[:14], 230), (strange[:1], 120), (shot[200:201], 200)]
     plan = plan_with(tmp_path / "a", given, 249)
     assert sum(task.kind is TaskKind.DECODE for task in plan.tasks) > 1
-    lead = plan.shared["lead"]
+    lead = JobPart.of(plan.shared).lead
     rendered = np.concatenate([shot[:1].repeat(lead, 0), shot, shot[-1:].repeat(8, 0)])
     rendered = rendered[: 8 * (plan.latents - 1) + 1]
     told = told_by_decodes(model, plan, tmp_path / "a", rendered)
@@ -94,7 +96,7 @@ def test_what_is_given_at_less_than_full_strength_is_not_put_in_and_not_told(mod
 def test_a_plan_of_an_earlier_version_is_decoded_without_a_word(model, tmp_path):
     plan = plan_with(tmp_path / "a", [(moving(6).render(0, 1), 20)], 41)
     for task in plan.tasks:
-        for one in task.payload.get("given", []):
+        for one in fields_of(task.payload).get("given", []):
             del one["condition"]
     assert told_by_decodes(model, plan, tmp_path / "a", moving(5).render(0, 41)) == {}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_plans import OFFERS, latents_made, rendered
 
 from farm.plan import LATENTS
 from farm.planning import Plan
@@ -22,20 +21,15 @@ from plugins.ltx.vae import decode, encode_clip
 from plugins.outputs.mp4 import encode_segment
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, latents_made, rendered
+from tests.plugins.ltx.moving_scene import SIZE, moving
 from training.ltx_tiny.measure import psnr
-from training.ltx_tiny.scenes import Scene, scene
-
-SIZE = (96, 64)
 
 
 @pytest.fixture(scope="module")
 def model() -> LtxModel:
     device = DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0)
     return LtxModel(Ltx(TINY_FOLDER, max_tokens=64), device)
-
-
-def moving(seed: int = 5) -> Scene:
-    return scene(seed, size=SIZE, fps=24, shapes=1, motion="horizontal")
 
 
 def render(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from seam_measures import measure
 
-from farm.plan import EMBEDDINGS, LATENTS, Piece
-from farm.planning import PlannedTask
+from farm.plan import EMBEDDINGS, LATENTS, JoinTask, KeptLatents, Piece
+from farm.planning import PlannedTask, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -114,15 +115,17 @@ def test_what_is_given_within_a_seam_stays_when_it_is_made_anew(seamstress, shot
     given = shots[0][:, 15:17]
     path = save_latents(seamstress.folder / "given", given, 15, torch.float32)
     seamstress.job.files["encode", "given"] = path
-    heal = seamstress.task.payload["heal"]
-    kept = [{"name": "given", "start": 15, "stop": 17, "strength": 1.0}]
-    task = PlannedTask("join/0", "join", (), seamstress.task.payload | {"heal": heal | {"conditions": kept}})
+    told = JoinTask.of(seamstress.task.payload)
+    assert told.heal is not None
+    heal = replace(told.heal, conditions=(KeptLatents("given", 15, 17, 1.0),))
+    task = PlannedTask("join/0", TaskKind.JOIN, (), replace(told, heal=heal).payload())
     made = load_latents(seamstress.join(shots[0][:, :SPLIT], shots[1][:, 13:], task), 15, 17)
     assert torch.equal(made, given)
 
 
 def test_windows_too_narrow_for_it_hand_over_and_say_so(seamstress, shots):
-    task = PlannedTask("join/0", "join", (), seamstress.task.payload | {"heal": None})
+    told = replace(JoinTask.of(seamstress.task.payload), heal=None)
+    task = PlannedTask("join/0", TaskKind.JOIN, (), told.payload())
     made = seamstress.join(shots[0][:, :SPLIT], shots[1][:, 13:], task)
     assert extent(made) == (14, 16) and seamstress.told["healed"] is None
     assert "too narrow" in seamstress.told["summary"]

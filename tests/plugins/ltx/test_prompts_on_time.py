@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from local_plans import OFFERS, latents_made, local_job, rendered
 
-from farm.plan import LATENTS
+from farm.plan import LATENTS, JobPart, Payload
 from farm.planning import Plan, TaskKind
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -19,6 +18,8 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import unknown, unread
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, latents_made, local_job, rendered
+from tests.plugins.ltx.older_plans import fields_of
 from training.ltx_tiny.measure import colour
 from training.ltx_tiny.parts import MAX_TOKENS
 
@@ -75,15 +76,15 @@ def latents_of(model: LtxModel, plan: Plan, folder: Path) -> dict[str, torch.Ten
 def as_before(plan: Plan) -> Plan:
     """The same as it was stored before prompts were shown by latent: each window has its mixture."""
 
-    def old(payload: dict) -> dict:
-        payload = {name: value for name, value in payload.items() if name != "shows"}
-        payload["points"] = [{k: v for k, v in point.items() if k != "shows"} for point in payload["points"]]
-        return payload | {"prompts": [[0, 1.0]]}
+    def old(payload: Payload) -> Payload:
+        fields = {name: value for name, value in fields_of(payload).items() if name != "shows"}
+        fields["points"] = [{k: v for k, v in point.items() if k != "shows"} for point in fields["points"]]
+        return Payload(fields | {"prompts": [[0, 1.0]]})
 
     return replace(
         plan,
         tasks=tuple(
-            replace(task, payload=old(task.payload)) if "shows" in task.payload else task
+            replace(task, payload=old(task.payload)) if "shows" in fields_of(task.payload) else task
             for task in plan.tasks
         ),
     )
@@ -112,14 +113,19 @@ def test_a_mixture_of_a_stored_plan_is_still_a_mixture(model, tmp_path):
     mixed = replace(
         mixed,
         tasks=tuple(
-            replace(task, payload=task.payload | {"prompts": [[0, 0.5], [1, 0.5]]})
-            if "prompts" in task.payload
+            replace(task, payload=Payload(fields_of(task.payload) | {"prompts": [[0, 0.5], [1, 0.5]]}))
+            if "prompts" in fields_of(task.payload)
             else task
             for task in mixed.tasks
         ),
     )
     now, before = latents_of(model, plan, tmp_path / "now"), latents_of(model, mixed, tmp_path / "before")
     assert before["window/0"].isfinite().all() and not torch.equal(now["window/0"], before["window/0"])
+
+
+def prompted(plan: Plan, prompt: str) -> Plan:
+    """The plan with this prompt alone."""
+    return replace(plan, shared=replace(JobPart.of(plan.shared), prompts=(prompt,)).json())
 
 
 def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model, tmp_path):
@@ -136,7 +142,7 @@ def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model,
     )
     words = note.partition("see '")[2].removesuffix("…'").split()
     assert set(words[:-1]) <= {"a", "green", "box"} and words
-    alone = local_job(model, replace(plan, shared=plan.shared | {"prompts": [RED]}), tmp_path)
+    alone = local_job(model, prompted(plan, RED), tmp_path)
     alone.do(encode)
     assert not alone.facts
 
@@ -173,7 +179,7 @@ def test_a_job_tells_which_words_its_text_encoder_does_not_know(model, tmp_path)
     cut, strange = both.facts["encode"]["notes"]
     assert cut.startswith("prompt 2: the model reads at most")
     assert strange.startswith("prompt 2: the model's text encoder doesn't know '一个球'")
-    alone = local_job(model, replace(plan, shared=plan.shared | {"prompts": ["一个球"]}), tmp_path)
+    alone = local_job(model, prompted(plan, "一个球"), tmp_path)
     alone.do(encode)
     (note,) = alone.facts["encode"]["notes"]
     assert note.startswith("prompt: the model's text encoder doesn't know '一个球'")

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from farm.plan import JobPart, JoinTask, WindowTask
 from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInfo, Stopped, TaskContext
 from farm.spec import parse_spec
 from farm.timeline import frames_of
 from plugins.ltx.latents import load_latents, save_latents
-from plugins.ltx.loading import Ltx
+from plugins.ltx.loading import Ltx, Precision
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import encode_clip
@@ -35,7 +36,7 @@ class Farm:
     def __init__(
         self,
         folder: Path,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         steps: int = 9,
         strategy: str = "hierarchical",
         **fields: Any,
@@ -52,7 +53,7 @@ class Farm:
         )  # fmt: skip
         self.model = self.another_device()
         self.job = LocalJob(self.plan.shared, folder, by_model(self.model))
-        self.do(self.task("encode"))
+        self.job.do(self.task("encode"))
 
     def another_device(self) -> LtxModel:
         """The model anew, as another renderer has it."""
@@ -62,10 +63,9 @@ class Farm:
     def task(self, kind: str, number: int = 0) -> PlannedTask:
         return [task for task in self.plan.tasks if task.kind == kind][number]
 
-    def do(self, task: PlannedTask) -> torch.Tensor | None:
-        """Undisturbed; others find what it made."""
-        made = self.job.do(task)
-        return load_latents(made["latents"]) if "latents" in made else None
+    def do(self, task: PlannedTask) -> torch.Tensor:
+        """Undisturbed; others find the latents that it made."""
+        return load_latents(self.job.do(task)["latents"])
 
     def stopped(
         self, task: PlannedTask, at: int, state: Path | None = None, model: LtxModel | None = None
@@ -89,9 +89,10 @@ class Farm:
         state: Path | None,
         model: LtxModel | None = None,
         other: Callable[[TaskContext], dict[str, Any]] = lambda task: {},
-    ):
+    ) -> tuple[torch.Tensor, list[tuple[int, int]], dict[str, Any]]:
         """Latents, the steps that were made, and what was told. `other`: what is changed of the task."""
-        steps, told = [], {}
+        steps: list[tuple[int, int]] = []
+        told: dict[str, Any] = {}
         hand = self.job.context(task, step=lambda done, total, *_: steps.append((done, total)), state=state)
         hand = replace(
             hand,
@@ -114,17 +115,19 @@ def undisturbed(farm) -> dict[str, torch.Tensor]:
         encode_clip(farm.model._ltx, scene(HELD_OUT + n, size=SIZE, fps=24).render(0, frames_of(LATENTS)))
         for n in (1, 1001)
     ]
-    join = farm.task("join").payload
-    for side, shot, start, stop in (("left", shots[0], 0, 16), ("right", shots[1], 13, LATENTS)):
-        path = farm.folder / f"{side}.safetensors"
-        farm.job.files[join[side], "latents"] = save_latents(path, shot[:, start:stop], start, torch.float32)
+    join = JoinTask.of(farm.task("join").payload)
+    for side, shot, start, stop in ((join.left, shots[0], 0, 16), (join.right, shots[1], 13, LATENTS)):
+        path = farm.folder / f"{side.replace('/', '-')}.safetensors"
+        farm.job.files[side, "latents"] = save_latents(path, shot[:, start:stop], start, torch.float32)
     return made | {"join": farm.do(farm.task("join"))}
 
 
 @pytest.fixture(scope="module")
 def halfway(farm) -> Path:
     """What the storyboard saved when it was stopped before its sixth step."""
-    return farm.stopped(farm.task("storyboard"), 5)
+    state = farm.stopped(farm.task("storyboard"), 5)
+    assert state is not None
+    return state
 
 
 @pytest.mark.parametrize("kind", ["storyboard", "window", "join"])
@@ -170,11 +173,13 @@ def test_a_stopped_window_whose_tail_waits_ends_with_the_same_latents(tmp_path, 
     farm = Farm(tmp_path, steps=4, strategy="autoregressive", **fields)
     farm.do(farm.task("window"))
     task = farm.task("window", 1)
-    assert task.payload["tail"]["strength"] == 0.5 and min(task.payload["sigmas"][:2]) > 0.5
+    told = WindowTask.of(task.payload)
+    assert told.tail is not None and told.tail.strength == 0.5 and min(told.sigmas[:2]) > 0.5
     whole, other = farm.do(task), farm.another_device()
     for at in (1, 2):
         state = farm.stopped(task, at)
         if sampler == "dpmpp_2m":
+            assert state is not None
             assert load_file(state)["history.span"].unique().numel() == 2, "some tokens have no past"
         latents, steps, _ = farm.gone_on_with(task, state, other)
         assert steps[0] == (at, 4) and torch.equal(latents, whole)
@@ -244,13 +249,22 @@ def test_a_state_that_is_not_whole_is_refused_and_the_work_begins_anew(
     assert torch.equal(latents, undisturbed["storyboard"])
 
 
+def another_job(hand: TaskContext, **changed: Any) -> dict[str, Any]:
+    return {"shared": replace(JobPart.of(hand.shared), **changed).json()}
+
+
+def another_schedule(hand: TaskContext) -> dict[str, Any]:
+    told = WindowTask.of(hand.payload)
+    return {"payload": replace(told, sigmas=(*told.sigmas[:-2], 0.001, 0.0)).payload()}
+
+
 @pytest.mark.parametrize(
     "other",
     [
         lambda hand: {"weights": "others"},
-        lambda hand: {"shared": hand.shared | {"precision": "bf16"}},
-        lambda hand: {"shared": hand.shared | {"seed": hand.shared["seed"] + 1}},
-        lambda hand: {"payload": hand.payload | {"sigmas": [*hand.payload["sigmas"][:-2], 0.001, 0.0]}},
+        lambda hand: another_job(hand, precision="bf16"),
+        lambda hand: another_job(hand, seed=JobPart.of(hand.shared).seed + 1),
+        another_schedule,
         lambda hand: {"key": "storyboard/7"},
     ],
     ids=["weights", "precision", "seed", "payload", "task"],

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from local_plans import OFFERS, decoded, latents_made
-from test_given import SIZE, moving
 
-from farm.plan import LATENTS, condition_name
-from farm.planning import TaskKind
+from farm.plan import LATENTS, JobPart, WindowTask, condition_name
+from farm.planning import Plan, TaskKind
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.conditioning import Extra, Replace
@@ -25,6 +24,8 @@ from plugins.ltx.text import encode_prompt
 from plugins.outputs.mp4 import encode_segment
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, decoded, latents_made
+from tests.plugins.ltx.moving_scene import SIZE, moving
 
 KNOWS = replace(OFFERS.models["ltx-tiny"], sink_frames=8)
 PER_LATENT = SIZE[0] // 32 * (SIZE[1] // 32)
@@ -82,7 +83,7 @@ def test_only_a_single_latent_may_stand_before_the_window(ltx):
         denoiser(ltx, Extra(draw(1, 2), -8))
 
 
-def plan_of(strategy: str, frames: int, media: list[PreparedMedia]):
+def plan_of(strategy: str, frames: int, media: list[PreparedMedia]) -> Plan:
     spec = {
         "frames": frames,
         "width": SIZE[0],
@@ -97,13 +98,14 @@ def plan_of(strategy: str, frames: int, media: list[PreparedMedia]):
     )  # fmt: skip
 
 
-def shown_before(seen: list, plan) -> dict[str, torch.Tensor]:
+def shown_before(seen: list, plan: Plan) -> dict[str, torch.Tensor]:
     """By window the tokens that its forward passes saw at negative time."""
-    found, calls = {}, iter(seen)
+    found: dict[str, torch.Tensor] = {}
+    calls = iter(seen)
     for task in plan.tasks:
         if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW):
             continue
-        for _ in range(len(task.payload["sigmas"]) - 1):
+        for _ in range(WindowTask.of(task.payload).steps):
             call = next(calls)
             early = call.hidden_states[0, call.video_coords[0, 0] < 0]
             assert torch.equal(found.setdefault(task.key, early), early), "the same at every step"
@@ -127,16 +129,17 @@ def test_a_chain_is_shown_the_first_latent_of_the_window_it_began_with(model, se
 
 def test_windows_refined_at_once_are_shown_the_first_frame_of_the_clip(model, ltx, seen, tmp_path):
     pictures = np.asarray(moving().render(0, 20))
-    encode_segment(pictures, tmp_path / "0.mp4", *SIZE, 24, crf=0)
+    encode_segment(pictures, tmp_path / "0.mp4", *SIZE, Fraction(24), crf=0)
     plan = plan_of("hierarchical", 400, [PreparedMedia("a", 350, 20, 1.0)])
     job = latents_made(model, plan, tmp_path)
-    assert plan.shared["conditions"][0]["start"] > 0
+    assert JobPart.of(plan.shared).conditions[0].start > 0
     first = load_latents(job.files["encode", condition_name(0, *SIZE)])[:, :1].flatten(1).T
     shown = shown_before(seen, plan)
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     reminded = [task for task in windows if len(shown[task.key])]
     assert len(reminded) >= 2 and all(torch.equal(shown[task.key], first) for task in reminded)
     denoised = [task for task in plan.tasks if task.key in shown]
-    assert [task.key for task in denoised if not len(shown[task.key])] == [
-        task.key for task in denoised if task.payload["conditions"] or task.payload["points"]
+    told = {task.key: WindowTask.of(task.payload) for task in denoised}
+    assert [key for key in told if not len(shown[key])] == [
+        key for key, one in told.items() if one.conditions or one.points
     ], "those hold the clip itself"

@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from local_plans import OFFERS, decoded, latents_made, rendered
 from safetensors.torch import load_file, save_file
-from test_given import SIZE
 
-from farm.plan import LATENTS
+from farm.plan import LATENTS, WindowTask
 from farm.planning import TaskKind
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -19,6 +17,8 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, decoded, latents_made, rendered
+from tests.plugins.ltx.moving_scene import SIZE
 
 TINY = replace(OFFERS.models["ltx-tiny"], latent_space="tiny")
 DRAWER = replace(TINY, name="drawer", steps=3)
@@ -44,7 +44,7 @@ def test_windows_refine_what_the_other_model_drew_in_its_own_steps(model, plan, 
     frames = decoded(model, plan, job)
     assert frames.shape == (145, SIZE[1], SIZE[0], 3) and frames.std() > 5
     story = [task for task in plan.tasks if task.kind is TaskKind.STORYBOARD]
-    assert all(len(task.payload["sigmas"]) == 4 and task.model == "drawer" for task in story)
+    assert all(WindowTask.of(task.payload).steps == 3 and task.model == "drawer" for task in story)
     files = [path for (_, name), path in job.files.items() if name == LATENTS]
     marked = [file for file in files if "mean" in load_file(file)]
     assert len(marked) == len(story) == 2, "only storyboards are read by another model"

@@ -13,7 +13,6 @@ import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXLatentUpsamplePipeline
 from diffusers.pipelines.ltx import LTXLatentUpsamplerModel
-from local_plans import OFFERS, decoded, latents_made
 
 from farm.plan import LATENTS, Piece, WindowTask
 from farm.planning import PlannedTask, TaskKind
@@ -29,6 +28,7 @@ from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.weights import weights_hash
 from renderer.local import LocalJob, by_model
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, decoded, latents_made
 from tests.told import WINDOW, job_part
 
 CPU = DeviceInfo("cpu", 0, 2, 0)
@@ -151,7 +151,9 @@ def test_an_upsampler_computes_in_what_the_transformer_does_and_can_be_let_go(wi
 
 
 def load(folder: Path) -> LtxModel:
-    return farm_load_model("ltx-tiny", str(folder), "fp32", CPU)
+    model = farm_load_model("ltx-tiny", str(folder), "fp32", CPU)
+    assert isinstance(model, LtxModel)
+    return model
 
 
 def test_a_warm_model_stays_what_its_hash_was_when_an_upsampler_is_added(copied):
@@ -168,7 +170,7 @@ def plan_of(frames: int, width: int, height: int, **fields: object):
     )  # fmt: skip
 
 
-def bases_seen(model: LtxModel) -> dict[int, torch.Tensor]:
+def bases_seen(model: LtxModel, monkeypatch: pytest.MonkeyPatch) -> dict[int, torch.Tensor]:
     """What each window will be refined from, by the latent at which it starts."""
     bases, real = {}, model._base
 
@@ -176,12 +178,12 @@ def bases_seen(model: LtxModel) -> dict[int, torch.Tensor]:
         bases[told.start] = made = real(task, told, pieces)
         return made
 
-    model._base = base
+    monkeypatch.setattr(model, "_base", base)
     return bases
 
 
 def test_windows_are_refined_from_what_the_upsampler_made_and_neighbours_from_the_same(
-    tiny_folder, with_upsampler, tmp_path
+    tiny_folder, with_upsampler, tmp_path, monkeypatch
 ):
     """Fifteen latents wide of five, so that half of the way is interpolated; a storyboard in windows of its own."""
     plan = plan_of(frames=161, width=480, height=288)
@@ -191,7 +193,7 @@ def test_windows_are_refined_from_what_the_upsampler_made_and_neighbours_from_th
     for name in ("with", "without"):
         (tmp_path / name).mkdir()
     model, without = load(with_upsampler), load(tiny_folder)
-    bases, interpolated = bases_seen(model), bases_seen(without)
+    bases, interpolated = bases_seen(model, monkeypatch), bases_seen(without, monkeypatch)
     frames = decoded(model, plan, latents_made(model, plan, tmp_path / "with"))
     assert frames.shape == (161, 288, 480, 3) and frames.std() > 5
     for left, right in itertools.pairwise(windows):

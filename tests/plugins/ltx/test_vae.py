@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
-from local_plans import OFFERS, decoded, local_job
 
 from farm.plan import LATENTS, DecodeTask
 from farm.planning import TaskKind
@@ -17,6 +16,7 @@ from plugins.ltx.noise import latent_noise
 from plugins.ltx.rendering import STAGE_DECODE, LtxModel
 from plugins.ltx.vae import decode, decode_chunks, encode_clip
 from scheduler.planning.plan import make_plan
+from tests.plugins.ltx.local_plans import OFFERS, decoded, local_job
 
 
 def latents(count: int, seed: int = 0) -> torch.Tensor:

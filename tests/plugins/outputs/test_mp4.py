@@ -38,6 +38,12 @@ def decoded(path) -> list[av.VideoFrame]:
         return list(container.decode(video=0))
 
 
+def shown_at(frame: av.VideoFrame) -> Fraction:
+    """In seconds from the beginning."""
+    assert frame.pts is not None and frame.time_base is not None
+    return frame.pts * frame.time_base
+
+
 def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if "partial" in path.name]
 
@@ -54,10 +60,11 @@ def test_joined_frames_are_those_of_the_segments_bit_for_bit(tmp_path, fps, suff
     assert len(joined) == len(alone) == sum(LENGTHS)
     for ours, theirs in zip(joined, alone, strict=True):
         assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
-    assert [frame.pts * frame.time_base for frame in joined] == [i / fps for i in range(sum(LENGTHS))]
+    assert [shown_at(frame) for frame in joined] == [i / fps for i in range(sum(LENGTHS))]
     with av.open(str(output)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate == fps
+        assert stream.duration is not None and stream.time_base is not None
         assert (stream.start_time, stream.duration * stream.time_base) == (0, sum(LENGTHS) / fps)
         assert [packet.dts for packet in container.demux(stream) if packet.size] == [f.pts for f in joined]
     assert leftovers(tmp_path) == []
@@ -67,9 +74,7 @@ def test_two_hundred_one_frame_segments_do_not_drift(tmp_path):
     fps = Fraction(30000, 1001)
     part = segments(tmp_path, [1], fps)[0]
     join_segments([part] * 200, tmp_path / "video.mp4", expected_frames=200, fps=fps)
-    assert [frame.pts * frame.time_base for frame in decoded(tmp_path / "video.mp4")] == [
-        i / fps for i in range(200)
-    ]
+    assert [shown_at(frame) for frame in decoded(tmp_path / "video.mp4")] == [i / fps for i in range(200)]
 
 
 def test_a_segment_is_tagged_bt709_and_keeps_its_colours(tmp_path):
@@ -84,7 +89,7 @@ def test_a_segment_is_tagged_bt709_and_keeps_its_colours(tmp_path):
         tags = (codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range)
         assert (codec.name, codec.pix_fmt, *map(int, tags)) == ("h264", "yuv420p", 1, 1, 1, 1)
         frame = next(container.decode(video=0))
-        y, u, v = (int(np.frombuffer(plane, np.uint8)[0]) for plane in frame.planes)
+        y, u, v = (int(np.frombuffer(bytes(plane), np.uint8)[0]) for plane in frame.planes)
     # BT.709 limited range, from the standard's own coefficients.
     red, green, blue = colour / 255
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -111,6 +116,7 @@ def test_a_video_starts_wherever_its_index_says_it_can(tmp_path):
     assert len(starts) == 4, "every two seconds, and at each segment"
     for start in starts:
         with av.open(str(video)) as container:
+            assert start is not None
             container.seek(start, stream=container.streams.video[0])
             assert next(container.decode(video=0)).pts == start
 
@@ -192,7 +198,9 @@ def test_segments_of_another_frame_rate_are_refused_even_in_the_same_time_base(t
 
 
 @pytest.mark.parametrize(("name", "size"), [("width", (63, 48)), ("height", (64, 47)), ("width", (0, 48))])
-def test_a_size_that_h264_can_not_hold_is_refused_by_field(tmp_path, name, size):
+def test_a_size_that_h264_can_not_hold_is_refused_by_field(
+    tmp_path: Path, name: str, size: tuple[int, int]
+) -> None:
     with pytest.raises(ValueError, match=f"^{name}: must be an even number"):
         encode_segment(pictures(1), tmp_path / "s.mp4", *size, Fraction(30))
 

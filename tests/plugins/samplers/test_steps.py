@@ -46,9 +46,9 @@ def run(
 ):
     history: History = {}
     for number, (sigma, target) in enumerate(pairwise(sigmas)):
-        levels = [torch.full((1, 1, 1), level, dtype=tokens.dtype) for level in (sigma, target)]
-        draw = (lambda at=number: noise(at)) if noise else (lambda: pytest.fail("drew noise"))
-        move = Move(tokens, *levels, velocity(tokens, levels[0]), velocity, draw, target == 0, history)
+        at, following = (torch.full((1, 1, 1), level, dtype=tokens.dtype) for level in (sigma, target))
+        draw = partial(noise, number) if noise else (lambda: pytest.fail("drew noise"))
+        move = Move(tokens, at, following, velocity(tokens, at), velocity, draw, target == 0, history)
         tokens, history = sampler(move)
     return tokens
 
@@ -198,7 +198,8 @@ def test_a_token_is_moved_by_its_own_levels_alone(sampler):
 
     def all_at_once(held: Tensor) -> list[Tensor]:
         """All tokens from START after each step; `held`: the level that each stands at before the first."""
-        tokens, history, path = START, {}, []
+        tokens, path = START, []
+        history: History = {}
         for number, (sigma, following) in enumerate(pairwise(sigmas)):
             at = torch.minimum(levels[number], held[None, :, None])
             below = (levels * (levels < at - 1e-6)).max(dim=0).values
@@ -209,7 +210,7 @@ def test_a_token_is_moved_by_its_own_levels_alone(sampler):
                 target=target,
                 velocity=velocity(tokens, at),
                 evaluate=velocity,
-                noise=lambda at=number: drawn(at),
+                noise=partial(drawn, number),
                 last=following == 0,
                 history=history,
             )

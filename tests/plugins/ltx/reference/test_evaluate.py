@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from plugins.ltx.conditioning import Replace
+from plugins.ltx.conditioning import Condition, Replace
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from training.ltx_tiny import evaluate
 from training.ltx_tiny.measure import area
-from training.ltx_tiny.scenes import HELD_OUT, direction, scene
+from training.ltx_tiny.scenes import HELD_OUT, Scene, direction, scene
 
 BEFORE = evaluate.LED_UP - evaluate.CLIP
 
@@ -109,22 +110,23 @@ def test_at_any_length_the_true_video_is_faultless_and_noise_is_not(part, frames
     assert any(abs(wrong[name] - value) > 0.05 for name, value in faultless.items())
 
 
-def _held_out(part: str, seed: int, frames: int):
+def _held_out(part: str, seed: int, frames: int) -> Iterable[Scene]:
     if part == "backward":
         first = frames - evaluate.CLIP
         return evaluate._steady(SMALL, first - evaluate.FPS, evaluate.FPS + evaluate.CLIP)
     if part == "keyframes":
         return evaluate._steady(SMALL, (frames - evaluate.FRAMES) // 2, evaluate.FRAMES)
-    number = HELD_OUT + JUDGES[part][1] + seed
+    _, first_seed, _ = JUDGES[part]
+    assert first_seed is not None
+    number = HELD_OUT + first_seed + seed
     if part == "text":
         motion = ("horizontal", "vertical", "diagonal")[seed % 3]
         return [scene(number, size=SMALL, fps=evaluate.FPS, shapes=1, motion=motion)]
-    shapes = {"shapes": 1} if part == "extension" else {}
-    return [scene(number, size=SMALL, fps=evaluate.FPS, **shapes)]
+    return [scene(number, size=SMALL, fps=evaluate.FPS, shapes=1 if part == "extension" else None)]
 
 
 def test_given_media_lies_in_the_grid_and_a_clip_without_its_run_up(monkeypatch):
-    seen = {}
+    seen: dict[str, Sequence[Condition]] = {}
     monkeypatch.setattr(evaluate, "render", lambda *_, **__: seen.update(at=_[4]))
     make = evaluate.alone(Ltx(TINY_FOLDER, max_tokens=64), 8)
     asked = scene(HELD_OUT, size=(96, 96), fps=24)

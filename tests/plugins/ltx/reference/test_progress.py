@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from training.ltx_tiny.progress import Clock, Record, cosine
 
 def test_a_process_stopped_for_an_hour_has_trained_no_longer(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     clock = Clock(spent=100.0)
     for _ in range(20):
         now[0] += 0.5
@@ -29,7 +30,7 @@ def test_a_process_stopped_for_an_hour_has_trained_no_longer(monkeypatch):
 
 def test_a_process_that_waits_for_the_cores_has_trained_no_longer(monkeypatch):
     busy = [0.0]
-    monkeypatch.setattr(progress.time, "process_time", lambda: busy[0])
+    monkeypatch.setattr(time, "process_time", lambda: busy[0])
     clock = Clock(now=progress.of_the_cpu(threads=2))
     for _ in range(20):
         busy[0] += 3.0  # of both cores, however long that takes
