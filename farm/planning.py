@@ -83,6 +83,25 @@ class LearntSizes:
 
 
 @dataclass(frozen=True)
+class Placing:
+    """How a job's images and clips are placed on the timeline.
+
+    Attributes:
+        fill: Whether images and clips are made to fill whole latents. Then up to 7 frames are rendered before the first
+            delivered frame, and an image that ends the video is repeated. Otherwise, every image after frame 0 is
+            shown to the model as a single frame.
+        beside: How many of the first latents of a clip that begins after frame 0 the model sees beside the video's own
+            latents.
+        rework_below: A clip that covers all frames at a strength below this number is reworked. At this strength or
+            above, the clip is held.
+    """
+
+    fill: bool = True
+    beside: int = 0
+    rework_below: float = 1.0
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """The facts of a model that planning needs. FLOPs count a multiply-add as two.
 
@@ -130,8 +149,7 @@ class ModelFacts:
         ignores: Names of the model's options that have no effect on this model.
         notes: `notes(options, given)` returns sentences for the user. Each option in `given` that has no effect beside
             the other options gets a sentence. The options' own remarks on the job follow. None: there are no sentences.
-        beside: `beside(options)` returns how many of the first latents of a clip that begins after frame 0 the model
-            sees beside the video's own latents. None: no latents.
+        placing: `placing(options)` returns how images and clips are placed. None: as `Placing()` says.
         negative_prompt: The negative prompt of jobs that give none, if their guidance uses a negative prompt.
     """
 
@@ -171,7 +189,7 @@ class ModelFacts:
     negative_prompt: str = ""
     ignores: tuple[str, ...] = ()
     notes: Callable[[Options, frozenset[str]], list[str]] | None = None
-    beside: Callable[[Options], int] | None = None
+    placing: Callable[[Options], Placing] | None = None
 
     def scheduled(self, options: Options, steps: int, tokens: int) -> tuple[float, ...]:
         """Return the denoising schedule of a job: falling sigmas that end with 0.
@@ -185,6 +203,10 @@ class ModelFacts:
             farm.spec.InvalidSpec: The options don't fit each other or the steps.
         """
         return self.schedule(options, steps, tokens) if self.schedule else self.sigmas(steps)
+
+    def placed(self, options: Options) -> Placing:
+        """Return how the images and clips of a job with these options for the model are placed."""
+        return self.placing(options) if self.placing else Placing()
 
     def forward_flops(self, tokens: int) -> float:
         """Return the FLOPs of one forward pass over `tokens` latent tokens (docs/ltx.md, Cost)."""

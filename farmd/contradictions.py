@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farm.timeline import TEMPORAL
-from scheduler.planning.conditions import PreparedMedia, in_order, source_of
+from scheduler.planning.conditions import PreparedMedia, in_order
 
 UNLIKE = 16.0
 """Two frames less than a latent apart contradict each other if their PSNR in dB is below this number.
@@ -79,7 +79,7 @@ class Meeting:
         )
 
 
-def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]:
+def meetings(media: Sequence[PreparedMedia], source: int | None) -> tuple[Meeting, ...]:
     """Return all pairs of `media` that could contradict each other.
 
     There are two kinds of pairs:
@@ -91,9 +91,8 @@ def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]
 
     Args:
         media: The job's images and clips, in the order of the job's conditions.
-        frames: The number of frames in the video.
+        source: The index in `media` of the clip from which a video-to-video job starts; None for other jobs.
     """
-    source = source_of(media, frames)
     firm = [index for index in in_order(media) if media[index].strength == 1.0]
     found = []
     if source is not None:

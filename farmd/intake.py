@@ -21,8 +21,9 @@ from farm.config import FarmConfig
 from farm.media.clips import MediaError, MediaFacts, iter_frames, probe, resampled_count
 from farm.media.picture import psnr
 from farm.nearest import did_you_mean
+from farm.options import Offer, settle
 from farm.outside_text import file_name, shown
-from farm.planning import ModelFacts, Plan, PlanFailed, Strategy, TaskKind
+from farm.planning import ModelFacts, Placing, Plan, PlanFailed, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.records import KEPT_NO_LONGER
 from farm.spec import Condition, InvalidSpec, JobSpec
@@ -34,7 +35,7 @@ from scheduler.dispatch.snapshot import slots_of
 from scheduler.placement.estimate import wall_seconds
 from scheduler.placement.place import misfit
 from scheduler.placement.values import ReadyTask, Slot
-from scheduler.planning.conditions import PreparedMedia, check_apart
+from scheduler.planning.conditions import PreparedMedia, check_apart, longest, source_of
 from scheduler.planning.denoising import DEFAULT_GUIDANCE
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.plan import make_plan, strategy_of
@@ -102,12 +103,20 @@ class Intake:
         output = _choose("output", spec.output, self.catalogue.outputs)
         strategy = self._strategy(spec)
         weights = self._weights(model)
-        media, notes = self._media(spec)
-        slots = slots_of(self._store.nodes.list())
-        storyboard = self._storyboard(spec, model)
         sampler = _choose("sampler", spec.sampler or model.sampler, self.catalogue.samplers)
         guidance = _choose("guidance", spec.guidance or DEFAULT_GUIDANCE, self.catalogue.guidances)
-        try:
+        chosen: dict[str, Offer] = {
+            "model": model,
+            "strategy": strategy,
+            "sampler": sampler,
+            "guidance": guidance,
+        }
+        with _planning_with(strategy):
+            options = settle(spec.options, chosen, self.catalogue.offers())
+        media, notes = self._media(spec, model.placed(options.by_kind["model"]))
+        slots = slots_of(self._store.nodes.list())
+        storyboard = self._storyboard(spec, model)
+        with _planning_with(strategy):
             plan = make_plan(
                 spec,
                 model=model,
@@ -121,10 +130,6 @@ class Intake:
                 guidance=guidance,
                 offers=self.catalogue.offers(),
             )
-        except InvalidSpec:
-            raise
-        except Exception as error:
-            raise PlanFailed(strategy.name, error) from error
         if keep_media:
             for prepared, path in media:
                 if path is not None:
@@ -194,7 +199,9 @@ class Intake:
         # Where nodes differ, the weights most of them have; the others are told why they get no work.
         return min(offered, key=lambda weights: (-offered[weights], weights))
 
-    def _media(self, spec: JobSpec) -> tuple[list[tuple[PreparedMedia, Path | None]], list[str]]:
+    def _media(
+        self, spec: JobSpec, placing: Placing
+    ) -> tuple[list[tuple[PreparedMedia, Path | None]], list[str]]:
         prepared, notes, kinds = [], [], []
         for index, condition in enumerate(spec.conditions):
             field = f"conditions.{index}.media"
@@ -203,18 +210,23 @@ class Intake:
                 facts = self._look(readable, self._config.limits.max_frames)
             kinds.append("clip" if facts.kind == "video" else "image")
             which = f"{kinds[-1]} {index + 1}" if len(spec.conditions) > 1 else kinds[-1]
-            frames, said = _frames_of(facts, spec, field, which)
+            most = longest(condition.strength, spec.frames, placing) if not condition.frame else spec.frames
+            frames, said = _frames_of(facts, spec, field, which, most)
             notes += said
             prepared.append((PreparedMedia(artifact_id, condition.frame, frames, condition.strength), path))
-        return prepared, [*notes, *self._contradictions(spec, prepared, kinds)]
+        return prepared, [*notes, *self._contradictions(spec, prepared, kinds, placing)]
 
     def _contradictions(
-        self, spec: JobSpec, prepared: Sequence[tuple[PreparedMedia, Path | None]], kinds: Sequence[str]
+        self,
+        spec: JobSpec,
+        prepared: Sequence[tuple[PreparedMedia, Path | None]],
+        kinds: Sequence[str],
+        placing: Placing,
     ) -> list[str]:
         """Return notes on media that contradict each other. Reads each file that could contradict another one once more."""
         media = [piece for piece, _ in prepared]
-        check_apart(media, spec.frames)
-        found = meetings(media, spec.frames)
+        check_apart(media, spec.frames, placing)
+        found = meetings(media, source_of(media, spec.frames, placing))
         wanted = {place for meeting in found for place in meeting.places(media)}
         pictures: dict[tuple[int, int], np.ndarray] = {}
         for index in sorted({index for index, _ in wanted}):
@@ -345,14 +357,25 @@ def _choose(field: str, name: str, offers: Mapping[str, _Offer]) -> _Offer:
     return offers[name]
 
 
+@contextmanager
+def _planning_with(strategy: Strategy) -> Iterator[None]:
+    """Raise PlanFailed for every error but InvalidSpec. The error is likely the strategy's, which may be a plugin's."""
+    try:
+        yield
+    except InvalidSpec:
+        raise
+    except Exception as error:
+        raise PlanFailed(strategy.name, error) from error
+
+
 def _thumbnail(spec: JobSpec) -> tuple[int, int]:
     """Return a width and height in pixels, of the job's proportions, that is just large enough to compare pictures."""
     shrunk = max(1.0, max(spec.width, spec.height) / THUMBNAIL)
     return max(1, round(spec.width / shrunk)), max(1, round(spec.height / shrunk))
 
 
-def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tuple[int, list[str]]:
-    """Return the number of frames of the media at the job's rate, and notes for people."""
+def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str, most: int) -> tuple[int, list[str]]:
+    """Return the number of frames of the media at the job's rate, which may have `most`, and notes for people."""
     notes = []
     rate = spec.frame_rate
     count = resampled_count(facts, rate)
@@ -365,7 +388,7 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
     if facts.has_audio:
         notes.append(f"{which}: the farm drops the clip's sound")
     notes += [f"{which}: {ignored}" for ignored in facts.ignored]
-    if count > spec.frames:
+    if count > most:
         raise InvalidSpec(
             field,
             f"the clip has {count} frames at {float(rate):g} fps, but the video has only {spec.frames} frames; "

@@ -20,11 +20,12 @@ from farm.cli.printing import connect, done_all_the_same, note, say, spinner
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.inference.arguments import InferenceConfig
 from farm.inference.configs import PipelineConfig, find_config
-from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of, model_of, placing
+from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of, model_of
 from farm.inference.media import fitting_frames, prepare
 from farm.inference.output_names import output_name
 from farm.inference.refusals import in_its_words
 from farm.outside_text import shown, storable
+from farm.timeline import frames_of, latents_for
 from farm.v1 import jobs_pb2
 
 LISTS = ("conditioning_media_paths", "conditioning_strengths", "conditioning_start_frames")
@@ -190,13 +191,12 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
     for line in job.notes:
         note(f"note: {line}")
     with tempfile.TemporaryDirectory(prefix="farmctl-inference-") as folder:
-        conditions, lengths, said = _prepared(job, asked, Path(folder))
+        conditions, said = _prepared(job, asked, Path(folder))
         for line in said:
             note(f"note: {line}")
         client = connect(ctx, patience=30.0)
         remarks = _remarks([job.headline, *job.notes, *said])
-        places = placing(zip((one.frame for one in conditions), lengths, strict=True))
-        fields = {**job.fields, "options": {**job.fields["options"], **places, "remarks": remarks}}
+        fields = {**job.fields, "options": {**job.fields["options"], "remarks": remarks}}
         with transfer_bar("upload") as moved, _in_its_words(job, config):
             call = client.plan if dry_run else client.submit
             with submitting(dry_run):
@@ -271,19 +271,19 @@ def _asked(given: dict[str, Any]) -> InferenceConfig:
 
 def _prepared(
     job: InferenceJob, asked: InferenceConfig, folder: Path
-) -> tuple[list[LocalCondition], list[int], list[str]]:
-    """Prepare the call's images and clips as the original does. Return them as conditions, their lengths, and notes."""
+) -> tuple[list[LocalCondition], list[str]]:
+    """Prepare the call's images and clips as the original does. Return them as conditions, and notes."""
     if not job.media and job.made_over is None:
-        return [], [], []
+        return [], []
     found: list[LocalCondition] = []
-    lengths: list[int] = []
     notes: list[str] = []
 
     def take(path: str, field: str, frame: int, strength: float, *, whole: bool) -> None:
         tell(f"preparing {path}")
         facts = facts_of(field, path, no_upload=False)
         assert facts is not None  # it lies on this machine
-        most = asked.num_frames if whole else fitting_frames(facts.frames, frame, asked.num_frames)
+        needed = frames_of(latents_for(asked.num_frames))
+        most = needed if whole else fitting_frames(facts.frames, frame, asked.num_frames)
         size = asked.width, asked.height
         made = prepare(
             path, facts, folder, size=size, fps=asked.frame_rate, frames=most, resize=whole, field=field
@@ -295,7 +295,6 @@ def _prepared(
                 "ask for a shorter video with --num_frames",
             )
         found.append(LocalCondition(made.path, frame, strength))
-        lengths.append(made.frames)
         if made.cut:
             notes.append(
                 f"{path}: the video uses only the first {made.frames} of this clip's {made.frames + made.cut} frames"
@@ -306,7 +305,7 @@ def _prepared(
             take(job.made_over, "input_media_path", 0, SOURCE_STRENGTH, whole=True)
         for one in job.media:
             take(one.path, "conditioning_media_paths", one.frame, one.strength, whole=False)
-    return found, lengths, notes
+    return found, notes
 
 
 @contextmanager

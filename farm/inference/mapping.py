@@ -32,12 +32,6 @@ Blocks = Sequence[int | Sequence[int]]
 _MOST_NOISE = 10
 """The highest image_cond_noise_scale that the models take."""
 
-PREFIX = {"num_prefix_latent_frames": 2}
-"""The option by which clips that begin after frame 0 are placed as in Lightricks' pipeline."""
-
-_LEAD = 7
-"""Most frames that the farm may render before the first one (scheduler.planning.conditions)."""
-
 _BLOCKS = {"2b": 28, "13b": 48, STAND_IN: 6}
 """Transformer blocks of the models, by the size in their names."""
 
@@ -143,7 +137,7 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
             )
         options["image_cond_noise_scale"] = asked.image_cond_noise_scale
     if media or asked.input_media_path:
-        options["padding"] = "grey"
+        options |= {"padding": "grey", "placing": "lightricks"}
     fields: dict[str, Any] = {
         "model": name,
         "frames": asked.num_frames,
@@ -162,7 +156,7 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
     if _scales(one.guidance_scale) > 1 or "negative_prompt" in asked.model_fields_set:
         fields["negative_prompt"] = asked.negative_prompt
     if 1 <= asked.num_frames <= frames_of(LONGEST):
-        fields["window_latents"] = max(9, min(LONGEST, latents_for(asked.num_frames + _LEAD)))
+        fields["window_latents"] = max(9, min(LONGEST, latents_for(asked.num_frames)))
     options["not_honoured"], unhonoured = _not_honoured(config, one, (asked.width, asked.height))
     return InferenceJob(
         headline="; ".join(_headline(config, name, bool(model))),
@@ -172,15 +166,6 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
         made_over=asked.input_media_path,
         implied=frozenset(options.keys() & Pass.model_fields.keys() - one.model_fields_set),
     )
-
-
-def placing(clips: Iterable[tuple[int, int]]) -> dict[str, Any]:
-    """Return the model's options for the places of images and clips.
-
-    Args:
-        clips: For each image or clip: the frame of the video at which it begins, and its length in frames.
-    """
-    return PREFIX if any(frame > 0 and frames > 1 for frame, frames in clips) else {}
 
 
 def _headline(config: PipelineConfig, model: str, named: bool) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from farm.options import Options
+from farm.planning import Placing
 from farm.spec import InvalidSpec
 from plugins.ltx.sigmas import linear_quadratic
 
@@ -41,6 +42,21 @@ class Padding(StrEnum):
 
     EDGE = "edge"  #: the media's edges, repeated
     GREY = "grey"  #: grey, as in Lightricks' inference.py
+
+
+class MediaPlacing(StrEnum):
+    """How given images and clips are placed in time."""
+
+    FARM = "farm"  #: in whole latents where they can be
+    LIGHTRICKS = "lightricks"  #: as in Lightricks' pipeline
+
+
+LIGHTRICKS_PLACING = Placing(fill=False, beside=2, rework_below=1e-5)
+"""How Lightricks' pipeline places media. Source: pipeline_ltx_video.py, prepare_conditioning.
+
+It holds a clip of the video's length at any strength; the clip to rework comes by another way. In a job of the farm, that
+clip has a strength of next to nothing.
+"""
 
 
 class LtxOptions(Options):
@@ -109,17 +125,15 @@ class LtxOptions(Options):
             "scaled as Lightricks' inference.py scales them."
         ),
     ] = Padding.EDGE
-    num_prefix_latent_frames: Annotated[
-        int,
+    placing: Annotated[
+        MediaPlacing,
         Field(
-            ge=0,
-            le=8,
-            description="How many of the first latents of a clip that begins after frame 0 the model sees beside the video's "
-            "own latents. The rest of the clip replaces latents of the video. Lightricks' pipeline takes 2. The clip must "
-            "have 8n + 1 frames and begin at a multiple of 8; with 0, and of other clips, the model sees only single frames "
-            "so.",
+            description="How given media are placed in time. With 'farm', they fill whole latents where they can. With "
+            "'lightricks', they lie as Lightricks' inference.py lays them: images after frame 0 are single frames beside the "
+            "video's own latents, and so are the first two latents of a clip of 8n + 1 frames that begins at a multiple "
+            "of 8; a clip of the video's length is held at any strength."
         ),
-    ] = 0
+    ] = MediaPlacing.FARM
     not_honoured: Annotated[
         dict[str, JsonValue],
         Field(
@@ -138,9 +152,10 @@ class LtxOptions(Options):
     ] = ()
 
 
-def beside(options: Options) -> int:
-    """Return how many first latents of a clip are seen beside the video's own. See farm.planning.ModelFacts.beside."""
-    return options.num_prefix_latent_frames if isinstance(options, LtxOptions) else 0
+def placing(options: Options) -> Placing:
+    """Return how a job's images and clips are placed. See farm.planning.ModelFacts.placing."""
+    as_there = isinstance(options, LtxOptions) and options.placing is MediaPlacing.LIGHTRICKS
+    return LIGHTRICKS_PLACING if as_there else Placing()
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from farm.hookspecs import hookimpl
 from farm.planning import LearntSizes, ModelFacts
 from farm.timeline import SPATIAL
-from plugins.ltx.options import DISTILLED, LtxOptions, beside, notes, schedule
+from plugins.ltx.options import DISTILLED, LtxOptions, notes, placing, schedule
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.weights import locate, weights_hash
 
@@ -111,7 +111,7 @@ def _released(
         grid=DISTILLED if distilled else (),
         options=LtxOptions,
         notes=notes,
-        beside=beside,
+        placing=placing,
         schedule=partial(schedule, distilled=name if distilled else ""),
         negative_prompt=NEGATIVE_PROMPT,
         latent_space=LATENT_SPACE,
@@ -150,7 +150,7 @@ def farm_models() -> list[ModelFacts]:
         max_window=TINY_WINDOW,
         options=LtxOptions,
         notes=notes,
-        beside=beside,
+        placing=placing,
         schedule=schedule,
         negative_prompt=NEGATIVE_PROMPT,
         # Its VAE decodes without a timestep.

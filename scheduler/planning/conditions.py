@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farm.planning import Anchor
+from farm.planning import Anchor, Placing
 from farm.spec import InvalidSpec
-from farm.timeline import TEMPORAL, Cut, frame_span, latents_for
+from farm.timeline import TEMPORAL, Cut, frame_span, frames_of, latents_for
+
+FILLING = Placing()
+"""The usual placing: images and clips fill whole latents where they can."""
 
 EDGE_FRAMES = 24
 """Given frames this near to made ones are decoded by themselves, because the decoder looks to both sides."""
@@ -105,15 +108,15 @@ def _leads_up_to(piece: PreparedMedia, frames: int) -> bool:
     return 0 < piece.frame and piece.stop == frames and piece.frames > 1
 
 
-def place_media(piece: PreparedMedia, frames: int, lead: int, beside: int = 0) -> Placed:
+def place_media(piece: PreparedMedia, frames: int, lead: int, placing: Placing = FILLING) -> Placed:
     """Place an image or clip on the rendered timeline.
 
     Args:
         piece: The image or clip.
         frames: The number of delivered frames.
         lead: How many frames are rendered before the first delivered frame.
-        beside: How many of the first latents of a clip the model sees beside the video's own latents. This applies
-            to clips of 8n + 1 frames that begin at a multiple of 8, but not at 0; other media are placed as with 0.
+        placing: How images and clips are placed. The number of latents beside the video's own applies only to clips
+            of 8n + 1 frames that begin at a multiple of 8.
 
     Raises:
         ValueError: The image or clip doesn't lie within the delivered frames.
@@ -123,8 +126,9 @@ def place_media(piece: PreparedMedia, frames: int, lead: int, beside: int = 0) -
             f"the image or clip at frames [{piece.frame}, {piece.stop}) does not lie within the {frames} delivered frames"
         )
     first, last = piece.frame + lead, piece.stop + lead - 1
-    if beside and piece.frame and piece.frames > 1 and not first % TEMPORAL and not (last - first) % TEMPORAL:
-        return _beside(first, last, beside)
+    whole_latents = not first % TEMPORAL and not (last - first) % TEMPORAL
+    if placing.beside and piece.frame and piece.frames > 1 and whole_latents:
+        return _beside(first, last, placing.beside)
     # What comes before the first delivered frame, or after the last, is nobody's: the media may fill it.
     begins, ends = piece.frame == 0, piece.stop == frames
     start = 0 if begins else -(-first // TEMPORAL)
@@ -151,6 +155,8 @@ def place_media(piece: PreparedMedia, frames: int, lead: int, beside: int = 0) -
         while high < stop and shown(high)[0] >= shown(high)[1]:
             high += 1
         whole = Cut(low, high)
+    if not placing.fill and piece.frame and piece.frames == 1:
+        whole = None
     loose = _left_over(first, last + 1, whole)
     edges = [span[0] for span in loose if span[0] == first] + [
         span[1] - 1 for span in loose if span[1] == last + 1
@@ -170,16 +176,16 @@ def _beside(first: int, last: int, most: int) -> Placed:
     return Placed(0, 0, encoded, whole, loose, (), Cut(encoded.start, split))
 
 
-def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
+def source_of(media: Sequence[PreparedMedia], frames: int, placing: Placing = FILLING) -> int | None:
     """Return the index in `media` of the clip that the job reworks; None if the job reworks none.
 
-    A job reworks a clip that covers all of its `frames` frames at a strength below 1. If there are several such clips,
-    it reworks the one with the highest strength.
+    A job reworks a clip that covers all of its `frames` frames at a strength below 1, or below what `placing` says. If
+    there are several such clips, it reworks the one with the highest strength.
     """
     over = [
         index
         for index, piece in enumerate(media)
-        if piece.strength < 1.0 and piece.frame == 0 and piece.stop == frames
+        if piece.strength < placing.rework_below and piece.frame == 0 and piece.stop >= frames
     ]
     return max(over, key=lambda index: media[index].strength, default=None)
 
@@ -203,7 +209,17 @@ def _anchor(index: int, at: Placed) -> Anchor:
     return Anchor(index, min(starts), max(stops), at.encoded.start)
 
 
-def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
+def longest(strength: float, frames: int, placing: Placing) -> int:
+    """Return how many frames a clip of the given strength may have in a video of `frames` frames.
+
+    If the clip is only reworked and frames aren't shifted, it may also have the frames that are rendered after the
+    video's end, because a latent holds 8 frames.
+    """
+    reworked = strength < placing.rework_below and not placing.fill
+    return frames_of(latents_for(frames)) if reworked else frames
+
+
+def check_apart(media: Sequence[PreparedMedia], frames: int, placing: Placing = FILLING) -> None:
     """Raise InvalidSpec if an image or clip ends after the last frame, or if two of them cover the same frame.
 
     Only the clip that the job reworks (`source_of`) may share frames with other images and clips. If several clips
@@ -212,11 +228,12 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
     Args:
         media: The images and clips given with the job, in the order of the spec.
         frames: The number of delivered frames.
+        placing: How images and clips are placed.
     """
-    source = source_of(media, frames)
+    source = source_of(media, frames, placing)
     for index, piece in enumerate(media):
         field = f"conditions.{index}.frame"
-        if piece.stop > frames:
+        if piece.stop > (longest(piece.strength, frames, placing) if index == source else frames):
             most = frames - piece.frames
             raise InvalidSpec(
                 field,

@@ -95,11 +95,6 @@ def make_plan(
     Raises:
         InvalidSpec: The spec asks for something that this model or strategy can't do.
     """
-    check_apart(media, spec.frames)
-    listed = in_order(media)
-    media = [media[place] for place in listed]
-    source = source_of(media, spec.frames)
-    lead = choose_lead(media, spec.frames)
     steps = spec.steps or model.steps
     scale = model.guidance_scale if spec.guidance_scale is None else spec.guidance_scale
     chosen: dict[str, Offer] = {
@@ -109,6 +104,12 @@ def make_plan(
         "guidance": guidance,
     }
     options = settle(spec.options, chosen, offers)
+    placing = model.placed(options.by_kind["model"])
+    check_apart(media, spec.frames, placing)
+    listed = in_order(media)
+    media = [media[place] for place in listed]
+    source = source_of(media, spec.frames, placing)
+    lead = choose_lead(media, spec.frames) if placing.fill else 0
     own = ModelBinding(
         model,
         weights,
@@ -125,8 +126,7 @@ def make_plan(
     width, height = padded(spec.width), padded(spec.height)
     window_tokens = tokens_of(min(spec.window_latents, latents), width, height)
     sigmas = model.scheduled(options.by_kind["model"], steps, window_tokens)
-    beside = model.beside(options.by_kind["model"]) if model.beside else 0
-    placed = [place_media(piece, spec.frames, lead, beside) for piece in media]
+    placed = [place_media(piece, max(spec.frames, piece.stop), lead, placing) for piece in media]
     drawing = _drawing(model, precision, *storyboard) if storyboard else None
     prompts = PromptTimeline.of(
         [spec.prompt_of(text) for text in (spec.prompt, *(later.text for later in spec.later_prompts))],
@@ -246,7 +246,7 @@ def make_plan(
             laid_out,
             asked,
             sigmas,
-            any(at.beside for at in placed),
+            placing,
         )
     )
     notes += options.without_effect

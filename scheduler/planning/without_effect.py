@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farm.options import Options
-from farm.planning import ModelFacts, TaskKind, Window
+from farm.planning import ModelFacts, Placing, TaskKind, Window
 from farm.spec import JobSpec
 from scheduler.planning.conditions import PreparedMedia, source_of
 from scheduler.planning.denoising import Denoising
@@ -28,7 +28,7 @@ class Settled:
     - `windows`: the windows that the strategy has chosen.
     - `sigmas`: the noise levels of the job's whole schedule.
     - `media`: the images and clips given with the job, in the order of the spec.
-    - `beside`: whether the model sees any clip's first latents beside the video's own latents.
+    - `placing`: how the media are placed.
     """
 
     spec: JobSpec
@@ -40,7 +40,7 @@ class Settled:
     windows: Sequence[Window]
     media: Sequence[PreparedMedia]
     sigmas: Sequence[float]
-    beside: bool
+    placing: Placing
 
 
 def without_effect(settled: Settled) -> list[str]:
@@ -126,7 +126,7 @@ def _guidance(settled: Settled) -> list[str]:
             f"{' and '.join(own)}: has no effect on the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
             f"a guidance_scale of {drawer.guidance_scale:g}"
         )
-    if source_of(settled.media, spec.frames) is not None:
+    if source_of(settled.media, spec.frames, settled.placing) is not None:
         said += _shortened(settled)
     return said
 
@@ -175,13 +175,11 @@ def _options(settled: Settled) -> list[str]:
         )
     if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in settled.media):
         said.append("image_cond_noise_scale: has no effect, because no media is given at strength 1")
-    if "num_prefix_latent_frames" in given and not settled.beside:
-        said.append(
-            "num_prefix_latent_frames: has no effect, because no clip of 8n + 1 frames begins at a multiple of 8 after "
-            "frame 0"
-        )
-    if "padding" in given and not settled.media:
-        said.append("padding: has no effect, because no media is given")
+    said += [
+        f"{name}: has no effect, because no media is given"
+        for name in ("padding", "placing")
+        if name in given and not settled.media
+    ]
     if getattr(denoising.sampler_options, "eta", None) == 0 and "s_noise" in given:
         said.append("s_noise: has no effect, because eta is 0")
     return said

@@ -21,12 +21,13 @@ from ltx_video.schedulers.rf import RectifiedFlowScheduler
 
 from farm.inference.arguments import InferenceConfig
 from farm.inference.configs import find_config, published
-from farm.inference.mapping import SOURCE_STRENGTH, InferenceJob, job_of, placing
+from farm.inference.mapping import SOURCE_STRENGTH, InferenceJob, job_of
 from farm.inference.media import fitting_frames, prepare
 from farm.media.clips import probe
 from farm.plan import LATENTS, media_name
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
+from farm.timeline import frames_of, latents_for
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
@@ -150,7 +151,8 @@ def media_of(
 
     def take(path: str, frame: int, strength: float, *, whole: bool) -> None:
         facts = probe(path)
-        most = asked.num_frames if whole else fitting_frames(facts.frames, frame, asked.num_frames)
+        needed = frames_of(latents_for(asked.num_frames))
+        most = needed if whole else fitting_frames(facts.frames, frame, asked.num_frames)
         made = prepare(path, facts, folder, size=size, fps=fps, frames=most, resize=whole)
         files[media_name(len(found))] = made.path
         found.append(PreparedMedia(f"a{len(found)}", frame, made.frames, strength))
@@ -165,8 +167,7 @@ def media_of(
 def by_farm(ltx: Ltx, asked: InferenceConfig, folder: Path) -> torch.Tensor:
     job = job_of(asked, find_config(asked.pipeline_config), "ltx-tiny")
     media, files = media_of(job, asked, folder)
-    places = placing((piece.frame, piece.frames) for piece in media)
-    spec = parse_spec({**job.fields, "options": {**job.fields["options"], **places}})
+    spec = parse_spec(dict(job.fields))
     plan = make_plan(
         spec,
         model=OFFERS.models["ltx-tiny"],
@@ -342,3 +343,46 @@ def test_a_video_is_made_over_alike(ltx, reference, tmp_path, clips, inside):
         config_for_tiny("ltxv-2b-0.9.5", tmp_path, **inside),
         input_media_path=clips(21),
     )
+
+
+def near_the_end(name: str, clips: Callable[[int], str], picture: str) -> dict[str, Any]:
+    """Media whose places the farm chooses otherwise in its own jobs."""
+    return {
+        "an image on the last frame": {
+            "num_frames": 17, "conditioning_media_paths": [picture], "conditioning_start_frames": [16],
+        },
+        "an image on the last of 18 frames, and one on the first": {
+            "num_frames": 18, "conditioning_media_paths": [picture] * 2, "conditioning_start_frames": [0, 17],
+        },
+        "a clip in the middle, and an image on the last frame": {
+            "num_frames": 41, "conditioning_media_paths": [clips(9), picture], "conditioning_start_frames": [16, 40],
+        },
+        "a clip of the video's length, held in part": {
+            "num_frames": 17, "conditioning_media_paths": [clips(17)], "conditioning_start_frames": [0],
+            "conditioning_strengths": [0.9],
+        },
+        "a clip that is longer than the video, made over": {
+            "num_frames": 20, "input_media_path": clips(60),
+        },
+        "a clip made over, and another of its length held in part": {
+            "num_frames": 17, "input_media_path": clips(60), "conditioning_media_paths": [clips(17)],
+            "conditioning_start_frames": [0], "conditioning_strengths": [0.5],
+        },
+    }[name]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "an image on the last frame",
+        pytest.param("an image on the last of 18 frames, and one on the first", marks=pytest.mark.long),
+        pytest.param("a clip in the middle, and an image on the last frame", marks=pytest.mark.long),
+        pytest.param("a clip of the video's length, held in part", marks=pytest.mark.long),
+        "a clip that is longer than the video, made over",
+        "a clip made over, and another of its length held in part",
+    ],
+)
+def test_media_lie_where_the_original_lays_them(ltx, reference, tmp_path, clips, picture, name):
+    given = near_the_end(name, clips, picture)
+    inside = {"skip_initial_inference_steps": 25} if "input_media_path" in given else {}
+    check(ltx, reference, tmp_path, config_for_tiny("ltxv-2b-0.9.5", tmp_path, **inside), **given)

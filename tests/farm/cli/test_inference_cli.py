@@ -15,6 +15,7 @@ from farm.cli import main
 from farm.cli.inference import _spread
 from tests.farm.cli.conftest import Farmctl
 from tests.farm.cli.runs import PROGRAM, environment
+from tests.farm.media.clips import noise_clip
 
 BOTTLE = "透明瓶装饮料在冰雾中旋转,瓶身水滴动态特写"
 TINY = ("--model", "ltx-tiny")
@@ -168,6 +169,29 @@ def test_a_clip_that_begins_further_on_is_placed_as_in_the_original(farmctl: Far
     assert (
         "note: clip: the model sees 9 of the clip's 9 frames beside the frames that it makes" in told.stderr
     )
+
+
+def test_a_video_to_rework_may_fill_the_last_latent_and_be_mixed_with_another(
+    farmctl: Farmctl, tmp_path: Path
+):
+    """20 frames are 4 latents, which hold 25."""
+    config, long = tmp_path / "own.yaml", tmp_path / "long.mp4"
+    config.write_text("checkpoint_path: x\nguidance_scale: 1\nskip_initial_inference_steps: 10")
+    noise_clip(long, 40)
+    given = ("--input_media_path", long, "--pipeline_config", config, *TINY, *SMALL, "--dry-run")
+    told = farmctl("inference", "--num_frames", 20, *given)
+    assert told.exit_code == 0, told.output
+    assert "the video uses only the first 25 of this clip's 40 frames" in told.stderr
+    held = (
+        "--conditioning_media_paths",
+        long,
+        "--conditioning_start_frames",
+        0,
+        "--conditioning_strengths",
+        0.5,
+    )
+    told = farmctl("inference", "--num_frames", 17, *held, *given)
+    assert told.exit_code == 0, told.output
 
 
 def test_a_refused_job_leaves_no_folder(farmctl: Farmctl, tmp_path: Path):

@@ -9,7 +9,7 @@ import pytest
 
 from farm.inference.arguments import Conditioning, InferenceConfig
 from farm.inference.configs import Pass, PipelineConfig, checked_config, find_config, published
-from farm.inference.mapping import InferenceJob, job_of, model_of, placing
+from farm.inference.mapping import InferenceJob, job_of, model_of
 from farm.inference.refusals import in_its_words
 from farm.spec import InvalidSpec, parse_spec
 from plugins.ltx.options import LtxOptions, schedule
@@ -30,7 +30,7 @@ SHARED = {
     "prompt": PROMPT,
     "seed": 171198,
     "guidance": "lightricks",
-    "window_latents": 17,
+    "window_latents": 16,
 }
 ENHANCED = (
     "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words "
@@ -133,7 +133,7 @@ def test_ltx_tiny_stands_in_with_blocks_of_its_own_and_the_first_line_says_so():
 
 
 @pytest.mark.parametrize(
-    ("frames", "window"), [(1, 9), (65, 10), (121, 17), (249, 33), (257, 33), (258, None), (1000, None)]
+    ("frames", "window"), [(1, 9), (65, 9), (121, 16), (249, 32), (257, 33), (258, None), (1000, None)]
 )
 def test_a_video_of_up_to_257_frames_is_one_window(frames: int, window: int | None):
     assert job("ltxv-2b-0.9.5", num_frames=frames).fields.get("window_latents") == window
@@ -150,14 +150,9 @@ def test_media_bring_grey_padding_and_noise():
     found = job("ltxv-2b-0.9.5", conditioning_strengths=[1, 0.5], **media)
     assert found.media == (Conditioning("a.png", 0, 1.0), Conditioning("b.mp4", 40, 0.5))
     assert (
-        found.fields["options"] | {"padding": "grey", "image_cond_noise_scale": 0.15}
+        found.fields["options"] | {"padding": "grey", "placing": "lightricks", "image_cond_noise_scale": 0.15}
         == found.fields["options"]
     )
-
-
-def test_only_clips_that_begin_further_on_are_seen_beside_the_video():
-    assert placing([(0, 9), (16, 9)]) == {"num_prefix_latent_frames": 2}
-    assert placing([(0, 9), (16, 1)]) == placing([]) == {}
 
 
 INSIDE = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors", "skip_initial_inference_steps": 5}

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.planning import Placing
 from farm.spec import InvalidSpec
 from farm.timeline import Cut, frame_span, latents_for
-from scheduler.planning.conditions import PreparedMedia, check_apart, choose_lead, place_media
+from scheduler.planning.conditions import PreparedMedia, check_apart, choose_lead, place_media, source_of
+
+BESIDE = Placing(fill=False, beside=2, rework_below=1e-5)
 
 
 @st.composite
@@ -92,7 +95,7 @@ def test_a_clip_in_the_middle_fills_latents_from_its_first_frame_on():
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 7), st.integers(1, 8))
 def test_a_clip_seen_beside_the_video_is_encoded_as_it_is(at, eighths, lead, beside):
     piece = PreparedMedia("a", 8 * at - lead, 8 * eighths + 1, 1.0)
-    placed = place_media(piece, piece.stop + 10, lead, beside)
+    placed = place_media(piece, piece.stop + 10, lead, Placing(beside=beside))
     if not piece.frame:
         assert placed == place_media(piece, piece.stop + 10, lead), "it begins the video"
         return
@@ -104,10 +107,27 @@ def test_a_clip_seen_beside_the_video_is_encoded_as_it_is(at, eighths, lead, bes
     assert (first, last) == (piece.frame + lead, 8 * placed.beside.stop - 7)
 
 
-@pytest.mark.parametrize(("frame", "count"), [(17, 9), (16, 10), (16, 1)])
+@pytest.mark.parametrize(("frame", "count"), [(17, 9), (16, 10), (16, 1), (0, 1)])
 def test_other_media_are_placed_as_ever(frame, count):
     piece = PreparedMedia("a", frame, count, 1.0)
-    assert place_media(piece, 100, 0, 2) == place_media(piece, 100, 0)
+    assert place_media(piece, 100, 0, BESIDE) == place_media(piece, 100, 0)
+
+
+@pytest.mark.parametrize("frames", [17, 18, 24])
+def test_an_image_that_ends_the_video_is_a_single_frame_where_media_fill_no_latents(frames):
+    piece = PreparedMedia("a", frames - 1, 1, 1.0)
+    placed = place_media(piece, frames, 0, BESIDE)
+    assert placed.whole is None and placed.points == (frames - 1,) and placed.loose == ((frames - 1, frames),)
+
+
+def test_only_a_clip_of_next_to_no_strength_is_reworked_where_others_are_held():
+    reworked, held = PreparedMedia("a", 0, 25, 1e-6), PreparedMedia("b", 0, 20, 0.5)
+    assert source_of([held], 20) == 0 and source_of([held], 20, BESIDE) is None
+    assert source_of([held, reworked], 20, BESIDE) == 1
+    check_apart([held, reworked], 20, BESIDE)
+    for media, placing in (([reworked], Placing()), ([PreparedMedia("a", 0, 26, 1e-6)], BESIDE)):
+        with pytest.raises(InvalidSpec, match=r"^conditions\.0\.frame: the clip has 2[56] frames, but"):
+            check_apart(media, 20, placing)
 
 
 def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose():

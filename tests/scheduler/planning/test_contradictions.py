@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from farm.spec import InvalidSpec
 from farmd.contradictions import UNLIKE, Meeting, meetings
-from scheduler.planning.conditions import PreparedMedia, check_apart
+from scheduler.planning.conditions import PreparedMedia, check_apart, source_of
 
 
 @st.composite
@@ -34,7 +34,7 @@ def listings(draw):
 @given(listings())
 def test_all_that_lie_less_than_a_latent_apart_meet_and_nothing_else(listing):
     media, frames = listing
-    found = meetings(media, frames)
+    found = meetings(media, source_of(media, frames))
     pairs = {frozenset((one.one, one.other)) for one in found if not one.over}
     firm = [index for index, piece in enumerate(media) if piece.strength == 1.0]
     for one in firm:
@@ -59,8 +59,10 @@ def test_the_same_pairs_meet_in_whatever_order_they_are_listed(listing, random):
     order = list(range(len(media)))
     random.shuffle(order)
     listed = [media[index] for index in order]
-    mine = {(one.one, one.other, one.frames) for one in meetings(media, frames)}
-    theirs = {(order[one.one], order[one.other], one.frames) for one in meetings(listed, frames)}
+    mine = {(one.one, one.other, one.frames) for one in meetings(media, source_of(media, frames))}
+    theirs = {
+        (order[one.one], order[one.other], one.frames) for one in meetings(listed, source_of(listed, frames))
+    }
     assert mine == theirs
 
 

@@ -281,10 +281,7 @@ def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
             {"options": {"skip_final_inference_steps": 1, "timesteps": [1, 0.5]}},
             "skip_final_inference_steps: has no effect, because timesteps names the noise levels",
         ),
-        (
-            {"options": {"num_prefix_latent_frames": 2}},
-            "num_prefix_latent_frames: has no effect, because no clip of 8n + 1 frames",
-        ),
+        ({"options": {"placing": "lightricks"}}, "placing: has no effect, because no media is given"),
         ({"options": {"padding": "grey"}}, "padding: has no effect, because no media is given"),
         ({"options": {"sampler.eta": 0.5}}, "sampler.eta: has no effect with sampler euler"),
         ({"options": {"skip_block_list": [2]}}, "skip_block_list: has no effect, because stg_scale is 0"),

@@ -215,7 +215,7 @@ def test_the_clip_reaches_every_window_it_lies_in_and_no_other():
 @pytest.mark.parametrize("frame", [8, 96, 104, 112, 376])
 def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strategy, frame):
     """Each window shows all that it has of the clip, once, and no window that begins later than it keeps its first."""
-    clip, option = PreparedMedia("a", frame, 25, 1.0), {"num_prefix_latent_frames": 2}
+    clip, option = PreparedMedia("a", frame, 25, 1.0), {"placing": "lightricks"}
     plan = plan_of(media=[clip], frames=401, strategy=strategy, options=option)
     first = frame // 8
     assert JobPart.of(plan.shared).version == VERSION and not plan.shared["lead"]
@@ -236,9 +236,7 @@ def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strateg
 
 def test_a_plan_without_such_a_clip_is_read_by_older_renderers():
     """The option alone says nothing of which an older renderer would make another video."""
-    plan = plan_of(
-        media=[PreparedMedia("a", 13, 10, 1.0)], options={"num_prefix_latent_frames": 2}, frames=400
-    )
+    plan = plan_of(media=[PreparedMedia("a", 13, 10, 1.0)], options={"placing": "lightricks"}, frames=400)
     assert JobPart.of(plan.shared).version == OPTIONS_VERSION
 
 
