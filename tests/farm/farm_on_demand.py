@@ -53,8 +53,12 @@ class FarmOnDemand(
         assert self.port
         self.server.start()
 
-    def restart(self) -> None:
+    def stop(self) -> None:
+        assert self.server is not None, "it was not started"
         self.server.stop(0).wait()
+
+    def restart(self) -> None:
+        self.stop()
         self.start()
 
     @property

@@ -9,7 +9,6 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import grpc
 
@@ -31,6 +30,7 @@ from farm.wire.security import Authority
 from farmd.api.gate import Gate
 from farmd.api.nodes import NodeTerms
 from farmd.fits import Fits
+from farmd.intake import Intake
 from farmd.services import Parts, add_services
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
@@ -39,6 +39,13 @@ NODE = "n" * 32
 """Id of the node that most tests play."""
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
+
+
+class NoIntake(Intake):
+    """Takes no jobs, and knows what plugins are installed."""
+
+    def __init__(self) -> None:
+        self.catalogue = catalogue(planning_plugins())
 
 
 class SmallDaemon:
@@ -73,7 +80,7 @@ class SmallDaemon:
             fits,
             TERMS,
             1 << 30,
-            intake=SimpleNamespace(catalogue=catalogue(planning_plugins())),  # it takes no jobs
+            NoIntake(),
         )
         add_services(self._server, parts)
         port = self._server.add_secure_port("127.0.0.1:0", self.authority.server_credentials())

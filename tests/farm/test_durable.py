@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 
@@ -109,7 +110,8 @@ def test_a_file_that_another_holds_is_told_at_once(tmp_path):
 
 
 def test_folders_that_are_made_at_once_do_not_take_each_other_for_left_over(tmp_path, monkeypatch):
-    real, removed = durable.tempfile.mkdtemp, []
+    real = tempfile.mkdtemp
+    removed: list[str] = []
 
     def removed_at_once(**where):
         made = real(**where)
@@ -119,6 +121,6 @@ def test_folders_that_are_made_at_once_do_not_take_each_other_for_left_over(tmp_
             removed.append(made)
         return made
 
-    monkeypatch.setattr(durable.tempfile, "mkdtemp", removed_at_once)
+    monkeypatch.setattr(tempfile, "mkdtemp", removed_at_once)
     with durable.scratch(tmp_path, "work") as folder:
         assert folder.is_dir() and str(folder) not in removed

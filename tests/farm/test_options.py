@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from farm.options import assigned, assignments, listed, settle
+from farm.options import Offer, assigned, assignments, listed, options_of, settle
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec
 
 OFFERS = catalogue(planning_plugins())
-CHOSEN = {
+CHOSEN: dict[str, Offer] = {
     "model": OFFERS.models["ltx-tiny"],
     "strategy": OFFERS.strategies["autoregressive"],
     "sampler": OFFERS.samplers["ddim"],
@@ -60,7 +60,7 @@ def test_what_an_option_accepts_is_told_in_words():
     told = {
         option.name: option.accepts
         for kind in ("model", "sampler", "guidance")
-        for option in listed(CHOSEN[kind].options)
+        for option in listed(options_of(CHOSEN[kind]))
     }
     assert told["eta"] == "a number from 0 to 1"
     assert told["shift_terminal"] == "a number above 0 and below 1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_a_folder_that_is_gone_matters_only_to_relative_paths(studio):
     os.rmdir(studio / "called-in")
     assert str(load_config(None, {"FARM_HOME": "/h"}, {"home": "/there"}).home) == "/there"
     for given in ({"environ": {"FARM_HOME": "h"}}, {"path": Path("farm.toml")}, {"overrides": {"home": "h"}}):
-        whole = {"path": None, "environ": {}} | given
+        whole: dict[str, Any] = {"path": None, "environ": {}} | given
         with pytest.raises(
             InvalidConfig, match="is a relative path, but the current folder no longer exists"
         ):

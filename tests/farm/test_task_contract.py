@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,15 +16,17 @@ from farm.plan import (
     Chosen,
     DecodeTask,
     EncodeTask,
+    JobJson,
     JobPart,
     JoinTask,
     MuxTask,
+    Payload,
     WindowTask,
     lockstep_group,
 )
 from tests.told import JOB, WINDOW, job_part
 
-KINDS = {
+KINDS: dict[str, type[EncodeTask | WindowTask | JoinTask | DecodeTask | MuxTask]] = {
     "encode": EncodeTask,
     "storyboard": WindowTask,
     "window": WindowTask,
@@ -33,6 +36,12 @@ KINDS = {
 }
 STORED = json.loads(Path(__file__).with_name("plans_of_protocol_2.json").read_text())
 """Plans that c1a70c6 made, before what tasks are told had types: a job of each strategy, with clips, images and guidance."""
+
+
+def fields(stored: Payload | JobJson) -> dict[str, Any]:
+    """What is stored, read as JSON: only here may a test look into it."""
+    assert isinstance(stored, dict)
+    return stored
 
 
 @pytest.mark.parametrize("plan", STORED, ids=lambda plan: plan["of"])
@@ -45,7 +54,7 @@ def test_a_plan_of_before_is_read_and_would_be_stored_as_it_was(plan):
             assert heal.pop("lockstep") is None, "which heals did not say"
         assert again == task["payload"]
     part = JobPart.of(plan["shared"])
-    again = part.json()
+    again = fields(part.json())
     assert {name: again[name] for name in plan["shared"]} == plan["shared"]
     assert part.version == 0 and set(again) - set(plan["shared"]) == {
         "output_suffix",
@@ -58,11 +67,12 @@ def test_a_plan_of_before_is_read_and_would_be_stored_as_it_was(plan):
 
 
 def test_a_plan_from_before_prompts_were_shown_by_latent_is_read():
-    stored = WINDOW.payload() | {"prompts": [[0, 0.25], [1, 0.75]]}
+    stored = fields(WINDOW.payload()) | {"prompts": [[0, 0.25], [1, 0.75]]}
     del stored["shows"]
-    told = WindowTask.of(stored)
+    told = WindowTask.of(Payload(stored))
     assert told.shows is None and told.prompts == ((0, 0.25), (1, 0.75))
-    assert told.payload()["prompts"] == [[0, 0.25], [1, 0.75]] and "prompts" not in WINDOW.payload()
+    assert fields(told.payload())["prompts"] == [[0, 0.25], [1, 0.75]]
+    assert "prompts" not in fields(WINDOW.payload())
 
 
 def test_a_plan_of_a_later_version_is_refused_and_says_what_to_do():
@@ -78,7 +88,7 @@ def test_a_plan_of_a_later_version_is_refused_and_says_what_to_do():
 )  # fmt: skip
 def test_what_is_wrong_with_a_stored_task_is_named(spoiled, named):
     with pytest.raises(Unreadable, match=f"WindowTask: {named}: "):
-        WindowTask.of(WINDOW.payload() | spoiled)
+        WindowTask.of(Payload(fields(WINDOW.payload()) | spoiled))
 
 
 def test_what_a_renderer_is_handed_arrives_as_it_was_sent():
@@ -101,7 +111,7 @@ def test_a_fingerprint_changes_with_whatever_shapes_the_result():
 
     others = [
         of("window/1"), of(model="n"), of(weights="v"), of(shared=job_part(seed=8)),
-        of(payload=WINDOW.payload() | {"stage": 1}),
+        of(payload=Payload(fields(WINDOW.payload()) | {"stage": 1})),
         of(shared=job_part(sampler="ddim")), of(shared=job_part(guidance="comfyui")),
         *(of(shared=job_part(options=given)) for given in ({"sampler": {"eta": 0.5}}, {"sampler": {"eta": 0.6}},
                                                            {"guidance": {"eta": 0.5}}, {"model": {"shift": 2}})),

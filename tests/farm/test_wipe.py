@@ -215,7 +215,8 @@ def test_an_upload_that_is_not_what_its_header_says_is_refused_and_leaves_nothin
 ):
     with pytest.raises(grpc.RpcError) as refused:
         caller.send(messages)
-    assert refused.value.details().startswith(said)
+    details = refused.value.details()
+    assert details is not None and details.startswith(said)
     assert found(daemon.files.root) == [] and daemon.files.unfinished() == []
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from farm.cli.demo import _end_farm
 from farm.durable import scratch
 from tests.farm.cli.runs import PROGRAM, environment, processes
+from tests.pipes import out_of
 
 
 def test_what_a_killed_demo_left_running_is_ended_by_the_next(tmp_path_factory):
@@ -22,7 +23,7 @@ def test_what_a_killed_demo_left_running_is_ended_by_the_next(tmp_path_factory):
     )
     said = ""
     while "note: model: ltx-tiny is made for sizes" not in said:
-        line = demo.stdout.readline()
+        line = out_of(demo).readline()
         assert line, said
         said += line
     assert "a farm of 1 node is up" in said and "window/0" not in said, (

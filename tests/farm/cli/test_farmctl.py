@@ -18,14 +18,30 @@ from click.testing import CliRunner
 from PIL import Image
 
 from farm.cli import main
+from farm.planning import LearntSizes
 from farm.plugins import catalogue, planning_plugins
 from farm.wire.security import Authority, parse_join_token
 from plugins.outputs.mp4 import encode_segment
 from tests.farm.cli.runs import PROGRAM, environment, processes, variables
+from tests.pipes import errors_of, out_of
 
-LEARNT = catalogue(planning_plugins()).models["ltx-tiny"].learnt
+
+def _learnt() -> LearntSizes:
+    sizes = catalogue(planning_plugins()).models["ltx-tiny"].learnt
+    assert sizes is not None
+    return sizes
+
+
+LEARNT = _learnt()
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
 TEXT = ["submit", "text", "--frames", 300, "--size", "64x64"]
+
+
+def job_in(said: str) -> str:
+    """The id of the job that was submitted."""
+    found = re.search(r"job (\S+) submitted", said)
+    assert found, said
+    return found[1]
 
 
 def _jobs(farmctl) -> list[dict]:
@@ -203,11 +219,11 @@ def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
         planned = farmctl(*ask, *second, "--crossfade", 8, "--dry-run")
         assert planned.exit_code == 0 and all(line in planned.stdout for line in lines)
         assert ("note: prompt: '240: it stops'" in planned.stderr) == (second[0] == "--prompt")
-    for second, words in (
+    for wrong, words in (
         ("it stops", "--prompt-at FRAME 'it stops'"),
         ("300: late", "the video has only 300 frames"),
     ):
-        asked = farmctl(*ask, "--prompt", second, "--dry-run")
+        asked = farmctl(*ask, "--prompt", wrong, "--dry-run")
         assert asked.exit_code == 2 and words in asked.stderr
 
 
@@ -358,7 +374,7 @@ def test_a_job_tells_which_frames_show_which_prompt_and_how_each_of_its_seams_wa
     small = ["--frames", 150, "--size", "64x64", "--prompt", "a red ball", "--wait", "-o", tmp_path / "v.mp4"]
     later = ["--prompt-at", "60", "a green box", "--prompt-always", "on a navy background", "--crossfade", 0]
     asked = farmctl("submit", "text", *small, *later)
-    job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
+    job_id = job_in(asked.stdout)
     table = farmctl("job", "show", job_id).stdout
     assert (
         "always:    on a navy background\nshows:     frames 0-56: on a navy background a red ball\n" in table
@@ -388,8 +404,8 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(farmctl, clip, 
         stderr=subprocess.PIPE,
         text=True,
     )
-    while "running" not in (line := waiting.stdout.readline()):
-        assert line, waiting.stderr.read()
+    while "running" not in (line := out_of(waiting).readline()):
+        assert line, errors_of(waiting).read()
     waiting.send_signal(signal.SIGINT)
     _, said = waiting.communicate(timeout=10)
     (job,) = [job for job in _jobs(farmctl) if job["state"] == "JOB_STATE_RUNNING"]
@@ -408,7 +424,7 @@ def test_submitting_without_waiting_says_how_to_get_the_video_and_what_to_expect
 ):
     side = LEARNT.least - 32
     asked = farmctl("submit", "extend", clip, *ASK, "--size", f"{side}x{side}", "-o", tmp_path / "v.mp4")
-    job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
+    job_id = job_in(asked.stdout)
     assert f"farmctl job download {job_id} -o {tmp_path / 'v.mp4'}" in asked.stderr
     (told,) = re.findall(r"^note: (model: .*)$", asked.stderr, re.MULTILINE)
     assert f"; at {side}x{side} its pictures" in told

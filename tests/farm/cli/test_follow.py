@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
 from farm.cli.follow import follow
+from farm.client import FarmClient
 from farm.v1 import jobs_pb2
 from tests.farm.small_daemon import NODE
 from tests.farm.store.store_world import dispatch, plan, spec, stage
@@ -12,19 +16,16 @@ from tests.farm.store.store_world import dispatch, plan, spec, stage
 NOTE = "the image at frame 8 of the video differs from what the model rendered there (PSNR 21 dB; the farm reports values below 22 dB)"
 
 
-class Followed:
-    """A real client whose job goes on once it is being followed."""
+class Followed(FarmClient):
+    """A client whose job goes on once it is being followed."""
 
-    patience = 0.0
+    go_on: Callable[[], None] | None = None
 
-    def __init__(self, client, go_on):
-        self._client, self._go_on = client, go_on
-
-    def watch(self, job_id: str, **options):
-        for number, update in enumerate(self._client.watch(job_id, **options)):
+    def watch(self, *asked: Any, **options: Any) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:
+        for number, update in enumerate(super().watch(*asked, **options)):
             yield update
-            if isinstance(update, jobs_pb2.Job) and number and self._go_on:
-                go_on, self._go_on = self._go_on, None
+            if isinstance(update, jobs_pb2.Job) and number and self.go_on:
+                go_on, self.go_on = self.go_on, None
                 go_on()
 
 
@@ -41,8 +42,9 @@ def test_a_note_that_comes_while_a_job_is_followed_is_told_once(daemon, capsys, 
         )
         client.cancel(job.id)
 
-    with daemon.client() as client:
-        ended = follow(Followed(client, go_on), job.id, None, json)
+    with Followed.from_profile(daemon.home / "client.json", {}) as client:
+        client.go_on = go_on
+        ended = follow(client, job.id, None, json)
     assert list(ended.notes) == ["size: cropped", NOTE]
     shown = capsys.readouterr()
     assert shown.err == ("" if json else f"note: {NOTE}\n"), "what submit said isn't said again"

@@ -16,6 +16,7 @@ from farm.cli.inference import _spread
 from tests.farm.cli.conftest import Farmctl
 from tests.farm.cli.runs import PROGRAM, environment
 from tests.farm.media.clips import noise_clip
+from tests.pipes import errors_of, out_of
 
 BOTTLE = "透明瓶装饮料在冰雾中旋转,瓶身水滴动态特写"
 TINY = ("--model", "ltx-tiny")
@@ -39,11 +40,10 @@ def interrupted(home: Path, *arguments: object) -> tuple[str, str, str]:
     called = subprocess.Popen(
         command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert called.stdout is not None and called.stderr is not None
-    lines = []
+    lines: list[str] = []
     while not (lines and lines[-1].endswith(" submitted\n")):
-        lines.append(called.stdout.readline())
-        assert lines[-1], called.stderr.read()
+        lines.append(out_of(called).readline())
+        assert lines[-1], errors_of(called).read()
     called.send_signal(signal.SIGINT)
     rest, told = called.communicate(timeout=30)
     assert called.returncode == 130, (lines, rest, told)

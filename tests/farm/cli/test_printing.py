@@ -41,9 +41,13 @@ def test_a_table_shows_cells_as_they_are(capsys):
     assert SHOWN in out and "two\\x0alines" in out and "\x1b" not in out
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_a_spinner_takes_no_markup(monkeypatch):
-    screen = io.StringIO()
-    screen.isatty = lambda: True
+    screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     with printing.spinner() as tell:
         tell("[/nothing] waits\x1b]0;owned\x07")

@@ -102,7 +102,13 @@ def test_a_rate_that_no_video_has_is_refused_before_a_time_is_read():
     with pytest.raises(InvalidSpec, match="^fps: must be from 1 to 120, got nan"):
         asked("a", at=(("8s", "b"),), fps=float("nan"))
     with pytest.raises(InvalidSpec, match="^fps: must be from 1 to 120, got 0"):
-        asked_prompts(("a", "240: b"), (), None, fps=0, frames=None)  # as `submit video` asks
+        asked_prompts(
+            ("a", "240: b"),
+            (),
+            None,
+            fps=0,
+            frames=None,  # type: ignore[arg-type]  # not to be looked at
+        )
 
 
 @pytest.mark.parametrize("given", ["240: it stops", "240:it stops", " 240: it stops", "240 : it stops"])

@@ -103,6 +103,7 @@ def test_columns_fit_and_none_is_narrower_than_it_may_be(columns, room):
     if sum(narrowest) > room:
         assert widths is None
         return
+    assert widths is not None
     assert sum(widths) == min(room, sum(natural))
     assert all(low <= width <= high for low, width, high in zip(narrowest, widths, natural, strict=True))
     # Only the widest have given way.

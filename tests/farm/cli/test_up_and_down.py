@@ -17,6 +17,7 @@ from farm.wire import addresses
 from farm.wire.profile import Profile
 from farm.wire.security import Authority
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
+from tests.pipes import errors_of, out_of
 
 
 @pytest.fixture
@@ -35,8 +36,8 @@ def test_ctrl_c_takes_a_farm_in_the_foreground_down_with_all_it_started(own_home
         stderr=subprocess.PIPE,
         text=True,
     )
-    while "Ctrl-C" not in (line := up.stdout.readline()):
-        assert line, up.stderr.read()
+    while "Ctrl-C" not in (line := out_of(up).readline()):
+        assert line, errors_of(up).read()
     assert len(processes(own_home)) >= 3
     up.send_signal(signal.SIGINT)
     _, said = up.communicate(timeout=60)
@@ -254,7 +255,7 @@ def test_down_names_what_it_could_not_end(own_home):
         [sys.executable, "-c", hold, own_home / "ray" / "ray-head.lock"], stdout=subprocess.PIPE
     )
     try:
-        head.stdout.readline()
+        out_of(head).readline()
         (own_home / "ray" / "ray-head.pid").write_text(str(head.pid))
         failed = run(own_home, "down")
         assert failed.returncode == 1 and "is down" not in failed.stderr

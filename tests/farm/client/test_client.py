@@ -37,7 +37,7 @@ def farm(authority) -> Iterator[FarmOnDemand]:
     farm = FarmOnDemand(authority)
     farm.start()
     yield farm
-    farm.server.stop(0)
+    farm.stop()
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_a_watcher_is_told_why_the_farm_is_away_once_it_could_not_be_reached_aga
 
         for update in client.watch("j", away=away):
             if getattr(update, "number", 0) == 1:
-                farm.server.stop(0).wait()
+                farm.stop()
     assert "no farm answers" in told[0]
 
 
@@ -304,7 +304,7 @@ def test_watching_ends_when_the_farm_stays_away(farm):
     with farm.client(patience=0.3) as client:
         updates = client.watch("j")
         next(updates)
-        farm.server.stop(0).wait()
+        farm.stop()
         with pytest.raises(Unreachable, match="farmctl up"):
             list(updates)
 
@@ -446,14 +446,14 @@ def test_a_wrong_token_is_said_to_be_one(farm):
 def test_a_farm_that_is_away_is_unreachable_and_the_message_says_what_to_do(authority):
     away = FarmOnDemand(authority)
     away.start()
-    away.server.stop(0).wait()
+    away.stop()
     with away.client(patience=0.2) as client, pytest.raises(Unreachable) as told:
         client.nodes()
     assert away.address in str(told.value) and "farmctl up" in str(told.value)
 
 
 def test_a_call_waits_for_a_farm_that_comes_back(farm):
-    farm.server.stop(0).wait()
+    farm.stop()
     with farm.client() as client, futures.ThreadPoolExecutor(1) as pool:
         nodes = pool.submit(client.nodes)
         with pytest.raises(futures.TimeoutError):

@@ -146,7 +146,10 @@ def test_a_negative_prompt_is_passed_on_where_it_counts_or_was_asked_for():
 
 
 def test_media_bring_grey_padding_and_noise():
-    media = {"conditioning_media_paths": ["a.png", "b.mp4"], "conditioning_start_frames": [0, 40]}
+    media: dict[str, Any] = {
+        "conditioning_media_paths": ["a.png", "b.mp4"],
+        "conditioning_start_frames": [0, 40],
+    }
     found = job("ltxv-2b-0.9.5", conditioning_strengths=[1, 0.5], **media)
     assert found.media == (Conditioning("a.png", 0, 1.0), Conditioning("b.mp4", 40, 0.5))
     assert (
@@ -370,7 +373,7 @@ def test_lists_that_do_not_belong_together_are_refused(given: dict, field: str):
 
 @pytest.mark.parametrize("noise", [-1, 10.5, float("nan")])
 def test_a_noise_that_no_model_takes_is_refused_where_it_counts(noise: float):
-    media = {"conditioning_media_paths": ["a"], "conditioning_start_frames": [0]}
+    media: dict[str, Any] = {"conditioning_media_paths": ["a"], "conditioning_start_frames": [0]}
     with pytest.raises(InvalidSpec, match="^image_cond_noise_scale: must be from 0 to 10, got"):
         job("ltxv-2b-0.9.5", image_cond_noise_scale=noise, **media)
     job("ltxv-2b-0.9.5", image_cond_noise_scale=noise)

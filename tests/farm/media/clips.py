@@ -69,7 +69,8 @@ def corners(frame: np.ndarray) -> list[tuple[int, int, int]]:
     centres = [
         frame[y, x].astype(int) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)
     ]
-    return [tuple(int(v) for v in known[np.abs(known - c).sum(1).argmin()]) for c in centres]
+    nearest = [known[np.abs(known - c).sum(1).argmin()] for c in centres]
+    return [(int(red), int(green), int(blue)) for red, green, blue in nearest]
 
 
 def shown(frames: np.ndarray) -> list[int]:

@@ -25,7 +25,7 @@ from tests.farm.media.clips import (
 def test_odd_sizes_are_read(tmp_path):
     clip = write_clip(tmp_path / "odd.mp4", [quadrants(321, 241)] * 3)
     facts = probe(clip)
-    assert (facts.width, facts.height, facts.frames, facts.fps) == (321, 241, 3, 30)
+    assert (facts.width, facts.height, facts.frames) == (321, 241, 3) and facts.fps == 30
     assert not facts.variable_frame_rate and not facts.has_audio and facts.kind == "video"
     frames = read_frames(clip, 321, 241, 30)
     assert frames.shape == (3, 241, 321, 3) and frames.dtype == np.uint8
@@ -71,7 +71,7 @@ def test_mirrored_pictures_are_shown_as_ffmpeg_shows_them(tmp_path, angle, mirro
 
 
 @pytest.mark.parametrize(("aspect", "size"), [("2/1", (192, 64)), ("1/2", (96, 128))])
-def test_pixels_that_are_not_square_are_stretched(tmp_path, aspect, size):
+def test_pixels_that_are_not_square_are_stretched(tmp_path, aspect, size: tuple[int, int]):
     plain, wide = write_clip(tmp_path / "plain.mp4", [quadrants()]), tmp_path / "wide.mp4"
     ffmpeg("-i", plain, "-vf", f"setsar={aspect}", "-threads", "1", wide)
     facts = probe(wide)
@@ -163,7 +163,7 @@ def test_a_moving_gif_is_a_clip(tmp_path):
     pages = [Image.new("RGB", (32, 32), colour) for colour in (RED, GREEN, BLUE)]
     pages[0].save(tmp_path / "moving.gif", save_all=True, append_images=pages[1:], duration=100)
     facts = probe(tmp_path / "moving.gif")
-    assert (facts.kind, facts.frames, facts.fps) == ("video", 3, 10)
+    assert (facts.kind, facts.frames) == ("video", 3) and facts.fps == 10
     frames = read_frames(tmp_path / "moving.gif", 32, 32, 10)
     assert [tuple(int(v) for v in frame[16, 16]) for frame in frames] == [RED, GREEN, BLUE]
 

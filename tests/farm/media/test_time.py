@@ -50,7 +50,7 @@ def test_the_first_frame_is_time_zero_wherever_the_clock_starts(tmp_path):
         tmp_path / "late.mkv", 6, pts=[5000 + 40 * i for i in range(6)], time_base=Fraction(1, 1000)
     )
     facts = probe(clip)
-    assert (facts.fps, facts.duration) == (25, pytest.approx(0.24))
+    assert facts.fps == 25 and facts.duration == pytest.approx(0.24)
     assert shown(read_frames(clip, 64, 48, 25)) == list(range(6))
 
 
@@ -86,7 +86,7 @@ def test_the_farms_sample_clip_is_read_at_another_rate():
     else:
         pytest.skip("shared/media isn't beside this checkout")
     facts = probe(clip)
-    assert (facts.frames, facts.width, facts.height, facts.fps) == (132, 1280, 720, 25)
+    assert (facts.frames, facts.width, facts.height) == (132, 1280, 720) and facts.fps == 25
     assert facts.has_audio and not facts.variable_frame_rate
     frames = read_frames(clip, 128, 72, 30)
     assert frames.shape == (159, 72, 128, 3) and frames.std() > 20

@@ -49,12 +49,12 @@ def write_tiff(
     for tag, value in sorted(found.items()):
         values = value if isinstance(value, list) else [value]
         kind = LONG if tag in (273, 279, SUB_IFDS) else SHORT
-        packed = struct.pack(f"<{len(values)}{'HI'[kind - SHORT]}", *values)
-        if len(packed) > 4:
+        written = struct.pack(f"<{len(values)}{'HI'[kind - SHORT]}", *values)
+        if len(written) > 4:
             place = struct.pack("<I", room + len(beyond))
-            beyond += packed + b"\0" * (len(packed) % 2)
+            beyond += written + b"\0" * (len(written) % 2)
         else:
-            place = packed.ljust(4, b"\0")
+            place = written.ljust(4, b"\0")
         rows.append(struct.pack("<HHI", tag, kind, len(values)) + place)
     table = struct.pack("<H", len(rows)) + b"".join(rows) + struct.pack("<I", 0)
     path.write_bytes(b"II*\0" + struct.pack("<I", at) + data + table + beyond)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ class OutputError(RuntimeError):
 def raising(error: BaseException, cause: BaseException | None = None) -> str:
     """The traceback of an error that is raised three calls deep."""
 
-    def deep(left: int) -> None:
+    def deep(left: int) -> NoReturn:
         if left:
             deep(left - 1)
         raise error from cause

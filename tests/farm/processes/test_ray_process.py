@@ -74,7 +74,8 @@ def cluster(
         for raylet in raylets:
             raylet.node_id(60)
         print(f"both raylets up after {time.monotonic() - begun:.2f} s")
-        yield head, *raylets
+        first, second = raylets
+        yield head, first, second
     finally:
         for node in [*raylets, head]:
             node.stop()

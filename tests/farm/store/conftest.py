@@ -109,7 +109,7 @@ def postgres_database(postgres: str) -> str:
 @pytest.fixture
 def open_store(url: str) -> Iterator[Callable[..., Store]]:
     """Opens stores on the test's database, each with connections of its own; they all write, in the first one's name."""
-    opened = []
+    opened: list[Store] = []
 
     def open_one(**options) -> Store:
         if opened:

@@ -49,9 +49,34 @@ class Given:
 
 
 class Checked(RuleBasedStateMachine):
-    """A machine on the real store; `self.given` is the model that says which answers are right."""
+    """A machine on the real store, and what it remembers: the model that says which answers are right.
+
+    Attributes:
+        given: Every attempt there ever was.
+        causes: Why attempts ended that did not succeed, by attempt.
+        done: The results of each task that is done.
+        kept: The states that were saved of each task that is not.
+        epochs: Each task's epoch, as it was last seen.
+        forgiven: Each task's epoch when somebody last had it tried again.
+        put_back: How often each task got a new epoch without an attempt.
+        undone: How often each task's results were found damaged or gone, after it had succeeded.
+        stood: Each task's state, as it was last seen.
+        last_event: The number of the last event seen.
+        cordoned: Nodes that are to take no more.
+    """
 
     store: Store
+    given: list[Given]
+    causes: dict[str, Cause]
+    done: dict[str, frozenset[str]]
+    kept: dict[str, set[str]]
+    epochs: dict[str, int]
+    forgiven: Counter[str]
+    put_back: Counter[str]
+    undone: Counter[str]
+    stood: dict[str, TaskState]
+    last_event: int
+    cordoned: set[str]
 
     @invariant()
     def attempts_are_what_was_told(self) -> None:
@@ -112,7 +137,10 @@ class Checked(RuleBasedStateMachine):
             if not is_final(task.state):
                 state, made = self.store.artifacts.inputs(task.id).state, self.kept.get(task.id, set())
                 by = {one.record.epoch: one.made for one in self.given if set(one.made) & made}
-                assert (state.id in by[max(by)]) if made else (state is None)
+                if made:
+                    assert state is not None and state.id in by[max(by)]
+                else:
+                    assert state is None
 
     @invariant()
     def counters_equal_counts(self) -> None:

@@ -19,6 +19,22 @@ class Collected(Checked):
 
     gone: set[str]
 
+    def give_away(self) -> None:
+        """Gives every ready task to a free device."""
+        raise NotImplementedError
+
+    def succeed(self, which: int, upload: bool, late: bool, wrong: int) -> None:
+        """Says of an attempt that it succeeded, with an epoch that is off by `wrong`."""
+        raise NotImplementedError
+
+    def cancel(self, which: int) -> None:
+        """Cancels a job, by its place in the list of all."""
+        raise NotImplementedError
+
+    def retry(self, which: int, what: str) -> None:
+        """Has a job that ended tried again: "all" of it, what "failed" or "one" task."""
+        raise NotImplementedError
+
     @rule()
     def files_are_collected(self) -> None:
         found = [one.id for one in self.store.artifacts.collectable()]

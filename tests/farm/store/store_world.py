@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import delete
 
+from farm.plan import JobJson, Payload
 from farm.planning import Plan, PlannedTask, TaskKind
 from farm.records import AttemptRecord, DeviceRecord, JobRecord, Settlement, TaskRecord
 from farm.spec import JobSpec
@@ -27,7 +29,7 @@ def plan(graph: Mapping[str, Sequence[str]], **fields) -> Plan:
             key=key,
             kind=TaskKind(key.split("/")[0]),
             needs=tuple(needs),
-            payload={"key": key},
+            payload=Payload({"key": key}),
             start=1,
             stop=9,
             flops=1e9,
@@ -35,22 +37,20 @@ def plan(graph: Mapping[str, Sequence[str]], **fields) -> Plan:
         )
         for key, needs in graph.items()
     )
-    return Plan(
-        **{
-            "strategy": "hierarchical",
-            "model": "ltx-tiny",
-            "weights": "w1",
-            "precision": "fp32",
-            "render_width": 256,
-            "render_height": 160,
-            "render_frames": 97,
-            "latents": 13,
-            "shared": {"sigmas": [1.0, 0.5, 0.0]},
-            "tasks": tasks,
-            "estimated_bytes": 1000,
-        }
-        | fields
-    )
+    told: dict[str, Any] = {
+        "strategy": "hierarchical",
+        "model": "ltx-tiny",
+        "weights": "w1",
+        "precision": "fp32",
+        "render_width": 256,
+        "render_height": 160,
+        "render_frames": 97,
+        "latents": 13,
+        "shared": JobJson({"sigmas": [1.0, 0.5, 0.0]}),
+        "tasks": tasks,
+        "estimated_bytes": 1000,
+    }
+    return Plan(**told | fields)
 
 
 def empty(store: Store) -> None:
@@ -81,7 +81,7 @@ PAIR = {"encode": [], "window/0": ["encode"], "window/1": ["encode"]}
 def lockstep_plan(graph: Mapping[str, Sequence[str]] = PAIR) -> Plan:
     """A plan whose windows are one lockstep group."""
     made = plan(graph)
-    lockstep = {"lockstep": {"group": "window", "held_bytes": 1000, "shared": []}}
+    lockstep = Payload({"lockstep": {"group": "window", "held_bytes": 1000, "shared": []}})
     tasks = tuple(replace(t, payload=lockstep) if t.key.startswith("window") else t for t in made.tasks)
     return replace(made, tasks=tasks)
 
@@ -136,10 +136,27 @@ def finish(store: Store, attempt: AttemptRecord) -> Settlement:
     return store.attempts.succeed(attempt.id, attempt.epoch, [made], seconds=1.5)
 
 
-def run(store: Store, job: JobRecord, *keys: str) -> Settlement | None:
-    """Run the tasks one after another to success."""
+def run(store: Store, job: JobRecord, *keys: str) -> Settlement:
+    """Run the tasks one after another to success; returns how the last of them ended."""
     done = None
     for key in keys:
         done = finish(store, dispatch(store, job, key))
         assert done.committed
+    assert done is not None, "no task was named"
     return done
+
+
+def ended(done: Settlement) -> JobRecord:
+    """The job, which this end of a task finished."""
+    assert done.job is not None, "the job goes on"
+    return done.job
+
+
+GROUP = {"encode": [], "window/0": ["encode"], "window/1": ["encode"], "mux": ["window/0", "window/1"]}
+
+
+def grouped(store: Store) -> JobRecord:
+    """A job whose two windows are a group, and ready."""
+    job, _ = store.jobs.submit(spec(), lockstep_plan(GROUP))
+    run(store, job, "encode")
+    return job

@@ -16,9 +16,10 @@ from farm.store.errors import Deposed, NotFound
 from farm.store.migrations import upgrade
 from farm.store.tables import REVISION
 from tests.damage import OF_TEXT
+from tests.farm.store.leader_process import leading
+from tests.farm.store.schema_rows import REVISIONS, fill
 from tests.farm.store.store_world import dispatch, finish, join, run, submit
-from tests.farm.store.test_store_leader import leading
-from tests.farm.store.test_store_schema import REVISIONS, fill
+from tests.pipes import out_of
 
 
 @pytest.fixture
@@ -59,9 +60,9 @@ def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, els
 
 def test_a_backup_shows_one_moment_of_a_record_that_is_being_written(url, elsewhere, backup, farmctl):
     with leading(url) as writing:
-        numbers = [int(writing.stdout.readline()) for _ in range(5)]
+        numbers = [int(out_of(writing).readline()) for _ in range(5)]
         assert farmctl(url, "backup", backup).exit_code == 0
-        assert int(writing.stdout.readline()) > numbers[-1], "nobody waits for a backup to end"
+        assert int(out_of(writing).readline()) > numbers[-1], "nobody waits for a backup to end"
     assert farmctl(elsewhere, "restore", backup).exit_code == 0
     with Store.open(elsewhere) as store:
         kept = [event.number for event in store.events.after(0)]
@@ -74,7 +75,9 @@ def test_a_restore_replaces_what_is_there_only_by_force_and_deposes_for_good(url
     assert farmctl(url, "backup", backup).exit_code == 0
     old = Store.lead(url, "an old farmd")
     second = submit(old)
-    old._database._lock.release()  # as if it had been cut off; it lives on
+    lock = old._database._lock
+    assert lock is not None
+    lock.release()  # as if it had been cut off; it lives on
     refused = farmctl(url, "restore", backup)
     assert refused.exit_code == 1 and "not empty (there are rows in" in refused.stderr
     assert [job.id for job in old.jobs.list()] == [second.id, first.id]
@@ -94,7 +97,7 @@ def test_a_restore_is_refused_while_a_daemon_lives(url, backup, farmctl):
         for command in (["restore", backup, "--force"], ["upgrade"]):
             refused = farmctl(url, *command)
             assert refused.exit_code == 1 and f"pid {daemon.pid} on" in refused.stderr
-        assert daemon.stdout.readline()
+        assert out_of(daemon).readline()
 
 
 def test_what_is_no_whole_backup_of_this_kind_is_refused_and_nothing_changes(url, tmp_path, backup, farmctl):

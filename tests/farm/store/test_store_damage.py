@@ -10,6 +10,7 @@ from farm.states import JobState, TaskState
 from farm.store.errors import StaleAttempt
 from tests.farm.store.store_world import (
     dispatch,
+    ended,
     finish,
     join,
     lockstep_plan,
@@ -66,7 +67,7 @@ def test_what_was_made_is_made_again_and_what_needs_it_waits(store, job):
     ]
     done = run(store, job, "encode")
     assert set(done.ready) == {task(store, job, f"window/{i}").id for i in (0, 1)}
-    assert run(store, job, "window/0", "window/1", "join/0").job.state == JobState.SUCCEEDED
+    assert ended(run(store, job, "window/0", "window/1", "join/0")).state == JobState.SUCCEEDED
 
 
 def test_a_repeated_report_answers_the_same_and_does_nothing_more(store, job):
@@ -88,7 +89,7 @@ def test_what_runs_beside_it_goes_on_and_what_has_succeeded_stays(store, job):
     assert states(store, job)["window/1"] == "succeeded"
     assert finish(store, elsewhere).committed
     run(store, job, "encode", "window/0")
-    assert run(store, job, "join/0").job.state == JobState.SUCCEEDED
+    assert ended(run(store, job, "join/0")).state == JobState.SUCCEEDED
 
 
 def test_one_that_runs_while_what_it_needed_is_made_again_may_finish_or_waits(store, job):

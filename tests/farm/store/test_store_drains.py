@@ -13,7 +13,14 @@ from farm.store import Store
 from farm.store.errors import NodeInUse, NotFound
 from tests.farm.store.store_world import GIB, dispatch, finish, join, submit, task
 
-TWO = {"encode/0": [], "encode/1": []}
+TWO: dict[str, list[str]] = {"encode/0": [], "encode/1": []}
+
+
+def drain_of(store: Store) -> DrainRecord:
+    """Of the node n1, which must be drained."""
+    drain = store.nodes.get("n1").drain
+    assert drain is not None
+    return drain
 
 
 def attempt_of(store, job, key, **where):
@@ -35,7 +42,7 @@ def test_a_drained_node_takes_nothing_and_what_it_runs_is_finished(store):
     assert store.attempts.renew("n1", [running.ref], 20.0) == [running.ref]
     assert finish(store, running).committed
     assert store.nodes.left("n1") == []
-    assert store.nodes.get("n1").drain.state == DrainState.DRAINED
+    assert drain_of(store).state == DrainState.DRAINED
     told = [e.message for e in store.events.after(0) if e.kind in ("draining", "drained")]
     assert told == [
         "host-n1 is being drained by ana@ws3 (new card); what it runs is finished",
@@ -82,7 +89,7 @@ def test_a_drain_asked_for_again_follows_the_last_wish_until_it_is_done(open_sto
     assert (drain.grace, drain.deadline, drain.reason, drain.is_due(1000.0)) == (0.0, 1000.0, "", True)
     store.nodes.left("n1")
     assert store.nodes.drain("n1", 600.0, "again") == store.nodes.get("n1").drain
-    assert store.nodes.get("n1").drain.deadline == 1000.0
+    assert drain_of(store).deadline == 1000.0
 
 
 def test_what_runs_on_a_node_that_has_left_is_given_back_without_a_retry(store):
@@ -92,10 +99,10 @@ def test_what_runs_on_a_node_that_has_left_is_given_back_without_a_retry(store):
     store.nodes.drain("n1", 0.0)
     (back,) = store.nodes.left("n1", [second.ref])
     assert (back.id, back.state, back.cause) == (first.id, AttemptState.LOST, Cause.GIVEN_BACK)
-    assert store.nodes.get("n1").drain.state == DrainState.DRAINING, "the end of the other is to come"
+    assert drain_of(store).state == DrainState.DRAINING, "the end of the other is to come"
     assert finish(store, second).committed
     store.nodes.left("n1")
-    assert store.nodes.get("n1").drain.state == DrainState.DRAINED
+    assert drain_of(store).state == DrainState.DRAINED
     again = task(store, job, "encode/0")
     assert (again.state, again.failures, again.retry_at, again.failed_devices) == (
         TaskState.READY, 0, 0.0, frozenset(),
@@ -120,10 +127,10 @@ def test_a_drain_outlives_the_daemon_and_a_reboot_of_its_machine_makes_it_no_lon
         store.nodes.drain("n1", 600.0)
     with Store.lead(url, "test", boot=lambda: 90_100.0) as again:
         again.nodes.clock_began_anew()
-        assert again.nodes.get("n1").drain.deadline == 90_600.0
+        assert drain_of(again).deadline == 90_600.0
     with Store.lead(url, "test", boot=lambda: 50.0) as rebooted:
         rebooted.nodes.clock_began_anew()
-        assert rebooted.nodes.get("n1").drain.deadline == 650.0
+        assert drain_of(rebooted).deadline == 650.0
 
 
 @given(st.none() | st.floats(0, 1e6), st.floats(0, 1e9), st.floats(0, 1e9))

@@ -11,10 +11,9 @@ from farm.records import DeviceRecord, Handover
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import MissingArtifact, NotFound, StaleAttempt
 from farm.store.tables import attempts
-from tests.farm.store.store_world import GIB, dispatch, finish, join, run, stage, submit, task
-from tests.farm.store.test_store_groups import grouped
+from tests.farm.store.store_world import GIB, dispatch, finish, grouped, join, run, stage, submit, task
 
-ONE = {"encode": []}
+ONE: dict[str, list[str]] = {"encode": []}
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_a_renderer_that_dies_three_times_under_a_task_fails_the_job(store, job)
     assert first.ready and task(store, job, "encode").failed_devices == frozenset(), "one death says nothing"
     lose(store, dispatch(store, job, "encode", "n1", "d1"), Cause.RENDERER_DIED)
     kept = task(store, job, "encode")
-    assert (kept.failures, kept.failed_devices) == (0, {("n1", "d0"), ("n1", "d1")})
+    assert (kept.failures, kept.failed_devices) == (0, frozenset({("n1", "d0"), ("n1", "d1")}))
     third = dispatch(store, job, "encode", "n2", "d0")
     answer = lose(store, third, Cause.RENDERER_DIED, "renderer of d0 (process 7) died")
     assert answer.job.state == JobState.FAILED

@@ -13,7 +13,7 @@ from farm.records import AttemptRef, DeviceRecord
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import MissingArtifact, NotFound, StaleAttempt
 from farm.store.tables import attempts
-from tests.farm.store.store_world import GIB, dispatch, finish, join, run, stage, submit, task
+from tests.farm.store.store_world import GIB, dispatch, ended, finish, join, run, stage, submit, task
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_mux_without_a_video_does_not_finish_the_job(store, job):
     with pytest.raises(MissingArtifact, match="video"):
         store.attempts.succeed(attempt.id, 1, [stage(store, attempt, "segment")], 1.0)
     assert store.jobs.get(job.id).state == JobState.RUNNING
-    assert finish(store, attempt).job.state == JobState.SUCCEEDED
+    assert ended(finish(store, attempt)).state == JobState.SUCCEEDED
 
 
 def test_failures_count_up_to_the_end_of_the_job(store, job):

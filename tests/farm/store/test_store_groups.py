@@ -6,16 +6,7 @@ import pytest
 
 from farm.records import Handover, JobRecord
 from farm.states import TaskState
-from tests.farm.store.store_world import GIB, dispatch, join, lockstep_plan, run, spec, stage, submit, task
-
-GRAPH = {"encode": [], "window/0": ["encode"], "window/1": ["encode"], "mux": ["window/0", "window/1"]}
-
-
-def grouped(store) -> JobRecord:
-    """A job whose two windows are a group, and ready."""
-    job, _ = store.jobs.submit(spec(), lockstep_plan(GRAPH))
-    run(store, job, "encode")
-    return job
+from tests.farm.store.store_world import GIB, dispatch, grouped, join, stage, submit, task
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ DEVICES = ("d0", "d1")
 class Histories(Collected):
     """Drives the real store."""
 
+    now: float
+    boots: Counter[str]
     sure = st.integers(0, 10**6)
 
     @initialize()
@@ -34,18 +36,18 @@ class Histories(Collected):
         empty(self.store)
         self.now = 0.0
         self.boots = Counter()
-        self.given: list[Given] = []
-        self.causes: dict[str, Cause] = {}
-        self.done: dict[str, frozenset[str]] = {}
-        self.kept: dict[str, set[str]] = {}
+        self.given = []
+        self.causes = {}
+        self.done = {}
+        self.kept = {}
         self.gone = set()
-        self.epochs: dict[str, int] = {}
-        self.forgiven: Counter[str] = Counter()
-        self.put_back: Counter[str] = Counter()
-        self.undone: Counter[str] = Counter()
-        self.stood: dict[str, TaskState] = {}
+        self.epochs = {}
+        self.forgiven = Counter()
+        self.put_back = Counter()
+        self.undone = Counter()
+        self.stood = {}
         self.last_event = 0
-        self.cordoned: set[str] = set()
+        self.cordoned = set()
         for node_id in NODES:
             join(self.store, node_id, boot_id="boot0")
         self.submit_graph([[], [0]], mux=True)

@@ -13,7 +13,19 @@ from farm.records import ArtifactState
 from farm.spec import Condition, Media
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import JobFinished, KeyReused, NotFound
-from tests.farm.store.store_world import SMALL, dispatch, finish, join, plan, run, spec, stage, submit, task
+from tests.farm.store.store_world import (
+    SMALL,
+    dispatch,
+    ended,
+    finish,
+    join,
+    plan,
+    run,
+    spec,
+    stage,
+    submit,
+    task,
+)
 
 
 def test_a_submitted_job_is_there_with_its_whole_graph(store):
@@ -119,12 +131,12 @@ def test_a_job_runs_to_its_output(store):
     run(store, job, "encode")
     assert store.jobs.get(job.id).state == JobState.RUNNING
     run(store, job, "window/1", "window/0", "decode/0")
-    done = run(store, job, "mux")
-    assert done.job == store.jobs.get(job.id)
-    assert done.job.state == JobState.SUCCEEDED
-    assert done.job.tasks_succeeded == done.job.tasks_total == 5
-    video = store.artifacts.get(done.job.output_artifact_id)
-    assert (video.name, video.state, done.job.output_bytes) == ("video", ArtifactState.COMMITTED, video.size)
+    whole = ended(run(store, job, "mux"))
+    assert whole == store.jobs.get(job.id)
+    assert whole.state == JobState.SUCCEEDED
+    assert whole.tasks_succeeded == whole.tasks_total == 5
+    video = store.artifacts.get(whole.output_artifact_id)
+    assert (video.name, video.state, whole.output_bytes) == ("video", ArtifactState.COMMITTED, video.size)
     assert store.events.after(0, job.id)[-1].kind == "finished"
     assert store.tasks.ready() == []
 

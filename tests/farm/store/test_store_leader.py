@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -17,24 +13,9 @@ from sqlalchemy import create_engine, make_url, text
 from farm.clock import boottime
 from farm.store import Store
 from farm.store.errors import DatabaseAway, Deposed, LedByAnother
+from tests.farm.store.leader_process import leading
 from tests.farm.store.store_world import dispatch, join, stage, submit
-
-LEADING = Path(__file__).with_name("leading.py")
-
-
-@contextlib.contextmanager
-def leading(url: str) -> Iterator[subprocess.Popen]:
-    """A process that leads and writes."""
-    process = subprocess.Popen(
-        [sys.executable, LEADING, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "leads\n", process.stderr.read()
-        assert int(process.stdout.readline()) == 1
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+from tests.pipes import out_of
 
 
 def events(store: Store) -> int:
@@ -61,16 +42,16 @@ def test_while_a_leader_lives_another_is_refused_and_told_who_it_is(url):
             LedByAnother, match=rf"led by the test's leader, pid {first.pid} on .*end that one"
         ):
             Store.lead(url, "another")
-        before = int(first.stdout.readline())
-        assert int(first.stdout.readline()) == before + 1, "the first writes on"
+        before = int(out_of(first).readline())
+        assert int(out_of(first).readline()) == before + 1, "the first writes on"
 
 
 def test_when_a_leader_was_killed_the_next_leads_at_once(url):
     with leading(url) as first:
-        told = first.stdout.readline()
+        told = out_of(first).readline()
         first.kill()
         first.wait()
-        taken = int((told + first.stdout.read()).split()[-1])
+        taken = int((told + out_of(first).read()).split()[-1])
     began = time.monotonic()
     with Store.lead(url, "the next") as store:
         assert time.monotonic() - began < 2.0
@@ -84,7 +65,7 @@ def test_a_stopped_leader_keeps_its_place(url):
         with pytest.raises(LedByAnother):
             Store.lead(url, "another")
         first.send_signal(signal.SIGCONT)
-        assert first.stdout.readline()
+        assert out_of(first).readline()
 
 
 def test_a_stopped_leader_that_lost_its_lock_commits_nothing_more_and_ends(url):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import create_engine
 
@@ -142,9 +144,15 @@ def test_jobs_of_an_older_schema_are_found_by_their_names(empty_url):
         upgrade(connection, "0011_age")
         columns = [column for column in jobs.columns if column.name != "name"]
         for id, name in (("j-1", "sh010"), ("j-2", 'Bär "7"'), ("j-3", "")):
-            row = {"id": id, "state": "queued", "spec": spec(name=name).model_dump(mode="json")}
+            row: dict[str, Any] = {
+                "id": id,
+                "state": "queued",
+                "spec": spec(name=name).model_dump(mode="json"),
+            }
             for column in columns:
-                filler = {} if column.name == "shared" else [] if column.name == "notes" else 0
+                filler: dict[str, Any] | list[Any] | int = (
+                    {} if column.name == "shared" else [] if column.name == "notes" else 0
+                )
                 row.setdefault(column.name, None if column.nullable else filler)
             row |= dict.fromkeys(("strategy", "model", "weights", "precision", "error"), "")
             connection.execute(jobs.insert().inline().values(row))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from farm.plan import JobJson
 from farm.store.errors import NotFound
 from tests.farm.store.store_world import dispatch, join, plan, spec, submit
 
@@ -16,7 +17,7 @@ KEPT = "ESC \x1b[31m, NUL \ufffd, half \ufffd, end"
 def test_text_and_json_are_kept_with_replacements(store):
     job, _ = store.jobs.submit(
         spec(prompt=NASTY.replace("\ud800", "")),
-        replace(plan({"encode": []}), shared={NASTY: [NASTY, 1]}),
+        replace(plan({"encode": []}), shared=JobJson({NASTY: [NASTY, 1]})),
         [NASTY],
     )
     assert job.notes == (KEPT,)

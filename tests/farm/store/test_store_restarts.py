@@ -26,7 +26,7 @@ class Work:
 
     def __init__(self, store: Store):
         self.store = store
-        self.refused = Counter()
+        self.refused: Counter[str] = Counter()
         self.done: list[str] = []
         self.enough = threading.Event()
 

@@ -11,24 +11,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    Table,
-    create_engine,
-    select,
-    text,
-)
+from sqlalchemy import Connection, MetaData, Table, create_engine, select, text
 
 from farm.store import Store
 from farm.store.errors import SchemaTooNew, SchemaTooOld
 from farm.store.migrations import config, upgrade
 from farm.store.tables import REVISION, metadata
-from tests.farm.store.store_world import spec, submit
+from tests.farm.store.schema_rows import REVISIONS, fill
+from tests.farm.store.store_world import submit
 
 
 def test_migrations_make_the_tables_that_the_code_expects(empty_url):
@@ -49,58 +39,6 @@ def test_a_store_opened_again_has_what_was_in_it(url):
         assert store.jobs.get(job.id) == job
 
 
-WORDS = {
-    ("jobs", "state"): "running",
-    ("tasks", "state"): "running",
-    ("tasks", "kind"): "window",
-    ("attempts", "state"): "running",
-    ("attempts", "cause"): "",
-    ("nodes", "state"): "online",
-    ("nodes", "forgotten_at"): None,
-    ("drains", "state"): "draining",
-    ("artifacts", "state"): "staged",
-    ("jobs", "spec"): spec(frames=97).model_dump(mode="json"),
-    ("jobs", "notes"): ["a note"],
-    ("nodes", "models"): [["ltx-tiny", "w1"]],
-    ("tasks", "payload"): {"key": "window/0"},
-}
-"""What a row must say to make sense; the rest is anything of its type."""
-
-
-def filled_row(table: Table, revision: str, made: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A row of a table as it was at `revision`, every column filled; `made`: rows it may belong to, by table."""
-    row: dict[str, Any] = {}
-    for column in table.columns:
-        if (table.name, column.name) == ("events", "number"):
-            continue  # the database counts them itself
-        if column.foreign_keys:
-            (key,) = column.foreign_keys
-            row[column.name] = made[key.column.table.name][key.column.name]
-        elif (table.name, column.name) in WORDS:
-            row[column.name] = WORDS[table.name, column.name]
-        elif isinstance(column.type, JSON):
-            row[column.name] = {}
-        elif isinstance(column.type, Boolean):
-            row[column.name] = False
-        elif isinstance(column.type, (Integer, Float)):
-            row[column.name] = int(revision[:4])
-        else:
-            row[column.name] = f"{column.name} of {revision}"[: column.type.length]
-    return row
-
-
-def fill(connection: Connection, revision: str) -> list[tuple[str, dict[str, Any]]]:
-    """Put a row in every table there is; returns them with their tables."""
-    schema = MetaData()
-    schema.reflect(connection)
-    made: dict[str, dict[str, Any]] = {}
-    for table in schema.sorted_tables:
-        if table.name not in ("alembic_version", "leader"):
-            made[table.name] = filled_row(table, revision, made)
-            connection.execute(table.insert(), made[table.name])
-    return list(made.items())
-
-
 def lost(connection: Connection, rows: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
     """Those of these rows that their tables, with whatever columns they have got since, don't have any more."""
     now: dict[str, list[dict[str, Any]]] = {}
@@ -109,9 +47,6 @@ def lost(connection: Connection, rows: list[tuple[str, dict[str, Any]]]) -> list
             table = Table(name, MetaData(), autoload_with=connection)
             now[name] = [dict(row) for row in connection.execute(select(table)).mappings()]
     return [(name, row) for name, row in rows if not any(row.items() <= one.items() for one in now[name])]
-
-
-REVISIONS = [one.revision for one in ScriptDirectory.from_config(config()).walk_revisions()][::-1]
 
 
 def test_data_of_every_revision_since_the_first_survives_to_the_newest(empty_url):

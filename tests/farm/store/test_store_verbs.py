@@ -9,7 +9,18 @@ from farm.records import Handover, JobRecord
 from farm.states import JobState, TaskState
 from farm.store import Store
 from farm.store.errors import JobFinished, NotFound, StaleAttempt
-from tests.farm.store.store_world import dispatch, finish, join, lockstep_plan, run, spec, stage, submit, task
+from tests.farm.store.store_world import (
+    dispatch,
+    ended,
+    finish,
+    join,
+    lockstep_plan,
+    run,
+    spec,
+    stage,
+    submit,
+    task,
+)
 
 
 @pytest.fixture
@@ -47,7 +58,7 @@ def test_a_pause_outlives_the_daemon_and_a_resumed_job_goes_on_to_its_end(store,
     again = open_store()
     assert again.jobs.get(job.id).state == JobState.PAUSED and again.tasks.ready() == []
     assert again.jobs.resume(job.id).state == JobState.RUNNING
-    assert run(again, job, "window/0", "window/1", "decode/0", "mux").job.state == JobState.SUCCEEDED
+    assert ended(run(again, job, "window/0", "window/1", "decode/0", "mux")).state == JobState.SUCCEEDED
 
 
 def test_a_job_that_was_paused_before_it_began_is_queued_again(store):
@@ -70,11 +81,11 @@ def test_a_paused_job_may_still_end(open_store):
     attempts = [dispatch(store, job, "window/0", device="d0"), dispatch(store, job, "window/1", device="d1")]
     store.jobs.pause(job.id)
     answer = store.attempts.fail(attempts[0].id, attempts[0].epoch, "bad")
-    assert answer.job.state == JobState.FAILED and [one.id for one in answer.stop] == [attempts[1].id]
+    assert ended(answer).state == JobState.FAILED and [one.id for one in answer.stop] == [attempts[1].id]
     last = submit(store, {"encode": []})
     attempt = dispatch(store, last, "encode")
     store.jobs.pause(last.id)
-    assert finish(store, attempt).job.state == JobState.SUCCEEDED
+    assert ended(finish(store, attempt)).state == JobState.SUCCEEDED
 
 
 def test_of_a_paused_lockstep_group_under_way_what_was_lost_comes_back(store):
@@ -124,7 +135,7 @@ def test_a_failed_job_goes_on_from_what_has_succeeded(store, job):
     assert (again.state, again.failures, again.reason) == (TaskState.READY, 0, "")
     assert again.failed_devices == frozenset(), "its devices are tried anew"
     assert {key: task(store, job, key) for key in before} == before
-    assert run(store, job, "window/0", "decode/0", "mux").job.state == JobState.SUCCEEDED
+    assert ended(run(store, job, "window/0", "decode/0", "mux")).state == JobState.SUCCEEDED
 
 
 def test_a_retried_task_has_all_its_tries_again(store, job):
@@ -179,22 +190,22 @@ def test_only_failed_leaves_out_what_was_cancelled_and_says_so_at_the_end(store,
     fail(store, job, "window/0")
     assert store.jobs.retry(job.id, only_failed=True) == ("window/0",)
     assert states(store, job)["window/1"] == "cancelled"
-    ended = run(store, job, "window/0").job
-    assert (ended.state, ended.error) == (
+    last = ended(run(store, job, "window/0"))
+    assert (last.state, last.error) == (
         JobState.CANCELLED, "3 of its tasks were cancelled and not retried since",
     )  # fmt: skip
     assert store.jobs.retry(job.id) == ("window/1", "decode/0", "mux")
-    assert run(store, job, "window/1", "decode/0", "mux").job.state == JobState.SUCCEEDED
+    assert ended(run(store, job, "window/1", "decode/0", "mux")).state == JobState.SUCCEEDED
 
 
 def test_a_retried_task_brings_what_it_needs_and_what_failed_beside_it_is_told(store, job):
     fail(store, job, "window/0")
     assert store.jobs.retry(job.id, task_ids=[task(store, job, "window/1").id]) == ("window/1",)
-    ended = run(store, job, "window/1").job
-    assert (ended.state, ended.error) == (JobState.FAILED, "window/0 failed:\nValueError: bad prompt")
+    last = ended(run(store, job, "window/1"))
+    assert (last.state, last.error) == (JobState.FAILED, "window/0 failed:\nValueError: bad prompt")
     mux = task(store, job, "mux").id
     assert store.jobs.retry(job.id, task_ids=[mux]) == ("window/0", "decode/0", "mux")
-    assert run(store, job, "window/0", "decode/0", "mux").job.state == JobState.SUCCEEDED
+    assert ended(run(store, job, "window/0", "decode/0", "mux")).state == JobState.SUCCEEDED
 
 
 def test_a_retry_where_nothing_is_undone_changes_nothing(store, job):

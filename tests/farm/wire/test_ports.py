@@ -12,6 +12,7 @@ import pytest
 from farm.processes.ray_process import RayHead
 from farm.wire import ports
 from farm.wire.ports import PortTaken
+from tests.pipes import out_of
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(60)"
 
@@ -20,7 +21,7 @@ LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0)); 
 def taken():
     """A port at which another program listens, and that program's pid."""
     program = subprocess.Popen([sys.executable, "-c", LISTEN], stdout=subprocess.PIPE, text=True)
-    yield int(program.stdout.readline()), program.pid
+    yield int(out_of(program).readline()), program.pid
     program.kill()
     program.communicate()
 

@@ -177,7 +177,7 @@ def test_no_command_tells_a_token_in_an_ascii_locale(authority, tmp_path, line):
 
 def test_a_traceback_tells_no_token(authority):
     said = io.BytesIO()
-    errors = program._Errors(program._Discreet(said), "utf-8")
+    errors = program._instead(io.TextIOWrapper(said, "utf-8"), program._Errors, program._Discreet)
     try:
         raise RuntimeError(f"it met {authority.client_token} there")
     except RuntimeError:
