@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,14 +72,17 @@ def pair(request, tmp_path) -> Iterator[Pair]:
 
 
 def _pair(urls: list[str], folder: Path) -> Iterator[Pair]:
-    farms, live = [], []
+    farms: list[Farm] = []
+    live: list[list[JobRecord]] = []
     for url, ended in zip(urls, (0, ENDED), strict=True):
         store = Store.lead(url, "test")
         join_nodes(store)
         past(store, ended)
         live.append(live_jobs(store))
         farms.append(Farm(store, folder / "artifacts"))
-    yield Pair(*farms, tuple(live))
+    new, old = farms
+    live_in_new, live_in_old = live
+    yield Pair(new, old, (live_in_new, live_in_old))
     for farm in farms:
         farm.store.close()
 
@@ -152,7 +155,7 @@ def test_a_farm_of_an_earlier_version_gets_by_migration_what_a_new_one_has(url, 
     assert before["leftovers"][0].bytes > 0 and any(row.unneeded_since for row in before["artifacts"])
 
 
-def _counted(connection: Connection) -> dict[str, list[Row]]:
+def _counted(connection: Connection) -> dict[str, Sequence[Row]]:
     """What the schema's revision 0011 counts, of every row."""
     columns = {
         "jobs": (jobs.c.id, jobs.c.leftover_bytes),

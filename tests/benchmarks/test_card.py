@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 from seam_jobs import Studio
 
+from farm.plan import JobPart
 from plugins.ltx.planning import TINY_FOLDER
 
 SMALL = (96, 96)
@@ -46,8 +47,9 @@ def test_a_job_has_the_farm_s_defaults_and_what_is_given_where_it_is_given():
         studio.planned(asked | {"frames": frames}, [(at, ball)]).plan for frames, at in ((25, 24), (249, 112))
     ]
     assert [plan.strategy for plan in plans] == ["autoregressive", "hierarchical"]
-    assert [len(plan.shared["windows"]) for plan in plans] == [1, 3]
-    assert [[one["frame"] for one in plan.shared["conditions"]] for plan in plans] == [[24], [112]]
+    told = [JobPart.of(plan.shared) for plan in plans]
+    assert [len(one.windows) for one in told] == [1, 3]
+    assert [[condition.frame for condition in one.conditions] for one in told] == [[24], [112]]
 
 
 FOUND = {

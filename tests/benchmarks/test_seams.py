@@ -42,11 +42,11 @@ def _other_take(seed: int, radii: float) -> np.ndarray:
     """The same scene with its shapes so many radii away, towards the middle."""
     shapes = []
     for shape in _scene(seed).shapes:
-        start = tuple(
+        x, y = (
             place + (radii if place < side / 2 else -radii) * shape.radius
             for place, side in zip(shape.start, SIZE, strict=True)
         )
-        shapes.append(replace(shape, start=start))
+        shapes.append(replace(shape, start=(x, y)))
     return replace(_scene(seed), shapes=tuple(shapes)).render(0, FRAMES)
 
 

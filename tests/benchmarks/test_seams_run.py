@@ -21,6 +21,8 @@ from seam_statistics import Seam, Stratum, beside, compare, in_parts
 from seam_takes import Take, takes
 from seams import main
 
+from farm.plan import JobPart
+from farm.planning import TaskKind
 from farm.timeline import Cut
 
 SMALL = (96, 96)
@@ -58,18 +60,19 @@ def test_seams_are_every_step_that_handing_over_can_make():
 def test_seams_are_counted_in_delivered_frames_and_leave_room_between_them():
     job = _studio().job(Take(0, 0, "clip", (256, 160), 750), "autoregressive", 16, 3)
     given = job.media[0]
-    led = replace(job.plan, shared={**job.plan.shared, "lead": 5})
-    assert [Seam(first + 5, last + 5) for first, last in seams_of(led)] == seams_of(
-        replace(job.plan, shared={**job.plan.shared, "lead": 0})
+    led, unled = (
+        replace(job.plan, shared=replace(JobPart.of(job.plan.shared), lead=lead).json()) for lead in (5, 0)
     )
+    assert [Seam(first + 5, last + 5) for first, last in seams_of(led)] == seams_of(unled)
     assert not any(seam.first < given.stop and given.frame <= seam.last for seam in seams_of(job.plan))
 
 
 def test_a_storyboard_in_windows_has_seams_too():
     small = _studio().job(Take(0, 0, "text", SMALL, 750), "hierarchical", 16, 3)
     kinds = [task.kind for task in small.plan.tasks]
-    assert len(seams_of(small.plan)) == kinds.count("window") - 1 + kinds.count("storyboard") - 1
-    assert kinds.count("storyboard") > 1
+    windows, storyboards = kinds.count(TaskKind.WINDOW), kinds.count(TaskKind.STORYBOARD)
+    assert len(seams_of(small.plan)) == windows - 1 + storyboards - 1
+    assert storyboards > 1
 
 
 def test_no_two_takes_share_noise_and_all_ways_of_giving_are_there():
@@ -167,9 +170,13 @@ def _row(seams: list[Seam], joins: tuple[Join, ...], stepped: tuple[int, ...] = 
     return Row(measured, tuple(seams), nowhere, np.full((2, 2), np.nan), math.nan, joins)
 
 
+def _never_rendered() -> Rendered:
+    raise AssertionError("a report renders nothing")
+
+
 def _reported(row: Row) -> dict:
     take = _take()
-    some = [Video(by, take, 417, by, row.seams, lambda: None) for by in ("stub", ONE_WINDOW)]
+    some = [Video(by, take, 417, by, row.seams, _never_rendered) for by in ("stub", ONE_WINDOW)]
     return report(some, {video.name: row for video in some})["stub"]
 
 
@@ -236,9 +243,10 @@ def test_seams_spoiled_on_purpose_are_healed_unless_that_is_forbidden():
         assert [join.how for join in healed.joins] == ["heal"] * SEAMS
         assert [join.healed for join in torn.joins] == [None] * SEAMS
         for seam, join in zip(seams, healed.joins, strict=True):
-            assert join.healed.first < seam.first and seam.last < join.healed.last
-            torn_off += _off(torn.frames, seam, join.healed)
-            healed_off += _off(healed.frames, seam, join.healed)
+            patch = join.healed
+            assert patch is not None and patch.first < seam.first and seam.last < patch.last
+            torn_off += _off(torn.frames, seam, patch)
+            healed_off += _off(healed.frames, seam, patch)
     assert torn_off > 3 * healed_off, (torn_off, healed_off)
 
 
@@ -249,7 +257,7 @@ def _off(frames: np.ndarray, seam: Seam, patch: Seam) -> float:
     return float(np.abs(background[middle] - background[ends].mean(0)).max())
 
 
-def _script(*options: str | Path) -> Result:
+def _script(*options: str | int | Path) -> Result:
     return CliRunner().invoke(main, ["run", "--threads", "1", *map(str, options)])
 
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_farm import Device, Network, Unplaceable, simulate
+from virtual_farm import Unplaceable, simulate
+from virtual_run import Device, Network
 from virtual_work import Work, work_of
 
+from farm.plan import Payload, WindowTask
 from farm.planning import PlannedTask, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
-from scheduler.placement.estimate import SECONDS_PER_TASK
-from scheduler.placement.place import WORTH_WAITING
+from scheduler.placement.estimate import SECONDS_PER_TASK, WORTH_WAITING
 from scheduler.planning.plan import make_plan
 
 SPEEDUP = Path(__file__).parents[2] / "benchmarks" / "speedup.py"
@@ -35,7 +36,7 @@ def farm(*rates: float) -> list[Device]:
 
 
 def task(key: str, *needs: str, flops: float = 10.0, size: int = 0, vram: int = 0) -> Work:
-    planned = PlannedTask(key, TaskKind.WINDOW, needs, {}, flops=flops, vram_bytes=vram)
+    planned = PlannedTask(key, TaskKind.WINDOW, needs, Payload({}), flops=flops, vram_bytes=vram)
     return Work(planned, tuple((needed, "made") for needed in needs), {"made": size})
 
 
@@ -47,7 +48,7 @@ def fan(flops: list[float]) -> list[Work]:
 
 @st.composite
 def graphs(draw):
-    work = []
+    work: list[Work] = []
     for index in range(draw(st.integers(1, 9))):
         needs = [earlier.task.key for earlier in work if draw(st.booleans())]
         work.append(task(f"t{index}", *needs, flops=draw(st.integers(0, 40)), size=draw(st.integers(0, 300))))
@@ -159,7 +160,7 @@ def test_equal_windows_end_as_early_as_they_can_on_unequal_devices(count, flops,
 @quick
 @given(graphs(), st.integers(1, 5))
 def test_equal_devices_keep_grahams_bound_on_any_graph(work, count):
-    spans = {}
+    spans: dict[str, float] = {}
     for item in work:
         own = item.task.flops / RATE
         spans[item.task.key] = own + max((spans[needed] for needed in item.task.needs), default=0.0)
@@ -232,7 +233,7 @@ def test_windows_in_lockstep_take_their_steps_at_once_and_fetch_what_neighbours_
     devices = [Device(f"node{n}", 1e14, 2**36) for n in range(2)]
     run = simulate(work, devices, Network())
     windows = sorted((a for a in run.attempts if a.task.kind is TaskKind.WINDOW), key=lambda a: a.task.start)
-    by_device = defaultdict(float)
+    by_device: defaultdict[str, float] = defaultdict(float)
     for a in windows:
         by_device[a.device.node] += a.task.flops / a.device.flops_per_second
     slowest = max(by_device.values())
@@ -241,7 +242,7 @@ def test_windows_in_lockstep_take_their_steps_at_once_and_fetch_what_neighbours_
     moved = sum(
         size for a in windows for name, size in a.downloaded.items() if name[1].startswith("exchange/")
     )
-    rounds, latent = len(windows[0].task.payload["sigmas"]), 2 * 128 * 9 * 16
+    rounds, latent = len(WindowTask.of(windows[0].task.payload).sigmas), 2 * 128 * 9 * 16
     assert moved == rounds * (3 + 2) * latent, "of the right one not its run-up"
     alone = simulate(work, devices[:1], Network())
     assert not any(name[1].startswith("exchange/") for a in alone.attempts for name in a.downloaded)

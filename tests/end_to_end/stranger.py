@@ -30,7 +30,8 @@ def _methods(channel: grpc.Channel) -> Iterator[str]:
 
 
 def _status(channel: grpc.Channel, method: str) -> str:
-    call = channel.stream_stream(method)(iter([b""]), timeout=3, metadata=_NAMED)
+    ask: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    call = ask(iter([b""]), timeout=3, metadata=_NAMED)
     try:
         for _ in call:
             break

@@ -12,6 +12,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import psutil
 import pytest
@@ -68,6 +69,7 @@ class Premises:
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         """The daemon hangs meanwhile, as in the snapshot of a virtual machine."""
+        assert self._daemon is not None
         starter = psutil.Process(self._daemon.pid)
         (daemon,) = starter.children()
         daemon.send_signal(signal.SIGSTOP)
@@ -119,8 +121,9 @@ class Premises:
     def renders(self, host: Host) -> bool:
         """Whether it is online and its device has a renderer."""
         node = self.node(host)
-        online = node is not None and node.state == nodes_pb2.NODE_STATE_ONLINE
-        return online and bool(node.models) and all(device.renderer for device in node.devices)
+        if node is None or node.state != nodes_pb2.NODE_STATE_ONLINE:
+            return False
+        return bool(node.models) and all(device.renderer for device in node.devices)
 
     def submit(self, *options: object) -> str:
         """The id of a job of one window, a small one unless `options` say otherwise."""
@@ -151,10 +154,15 @@ class Premises:
         attempts = [one for task in self.job(job_id).tasks if task.kind == "window" for one in task.attempts]
         return attempts[-1] if attempts else None
 
+    def step(self, job_id: str) -> int:
+        """The steps that its window has done."""
+        attempt = self.window(job_id)
+        return attempt.step if attempt else 0
+
     def begin(self, frames: int = 25) -> str:
         """The id of a job with a window of some seconds, once that is in the middle; of 121 frames it takes half a minute."""
         job_id = self.submit("--size", "256x160", "--steps", 200, "--frames", frames)
-        eventually("a window has begun", lambda: (begun := self.window(job_id)) and begun.step, 60)
+        eventually("a window has begun", partial(self.step, job_id), 60)
         return job_id
 
     @contextlib.contextmanager
@@ -454,9 +462,7 @@ def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(two
     farm = two_cards
     jobs = [farm.submit("--size", "256x160", "--steps", 200) for _ in range(2)]
     for job_id in jobs:
-        eventually(
-            "its window has begun", lambda job_id=job_id: (one := farm.window(job_id)) and one.step, 60
-        )
+        eventually("its window has begun", partial(farm.step, job_id), 60)
     farm.desk.run("bash", "-c", "rm -rf /tmp/farm-ray-*/*")
     for job_id in jobs:
         answer = farm.job(job_id, wait=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from farm.v1 import jobs_pb2, nodes_pb2, nodes_pb2_grpc
 from farm.wire.channels import channel
 from farm.wire.profile import Profile
+from tests.asserting import details_of
 from tests.farm_under_test import FarmUnderTest, eventually
 
 
@@ -47,7 +49,7 @@ def _joined(farm, name):
 
 
 def test_a_task_too_large_for_every_device_waits_and_says_so(tmp_path_factory):
-    large = {"frames": 49, "width": 1024, "height": 576, "fps": 30.0}
+    large: dict[str, Any] = {"frames": 49, "width": 1024, "height": 576, "fps": 30.0}
     farm = FarmUnderTest(tmp_path_factory.mktemp("small"))
     try:
         farm.start_daemon()
@@ -120,8 +122,8 @@ def test_a_node_of_another_protocol_is_told_which_version_to_install(farm, wire)
     with pytest.raises(grpc.RpcError) as refused:
         nodes_pb2_grpc.NodeServiceStub(wire).Register(request)
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "this node runs ltx-farm 0.0.1 (protocol 0)" in refused.value.details()
-    assert "install ltx-farm" in refused.value.details()
+    assert "this node runs ltx-farm 0.0.1 (protocol 0)" in details_of(refused.value)
+    assert "install ltx-farm" in details_of(refused.value)
 
 
 def test_a_join_secret_that_is_not_this_farms_is_refused(wire):
@@ -132,12 +134,13 @@ def test_a_join_secret_that_is_not_this_farms_is_refused(wire):
 
 
 def test_health_and_reflection_answer(wire):
-    status = health_pb2_grpc.HealthStub(wire).Check(
-        health_pb2.HealthCheckRequest(service="farm.v1.JobService")
-    )
+    # Their types name no calls.
+    health: Any = health_pb2_grpc.HealthStub(wire)
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(wire)
+    status = health.Check(health_pb2.HealthCheckRequest(service="farm.v1.JobService"))
     assert status.status == health_pb2.HealthCheckResponse.SERVING
     ask = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-    (answer,) = reflection_pb2_grpc.ServerReflectionStub(wire).ServerReflectionInfo(ask)
+    (answer,) = reflection.ServerReflectionInfo(ask)
     names = {service.name for service in answer.list_services_response.service}
     assert {"farm.v1.JobService", "farm.v1.NodeService", "farm.v1.ArtifactService"} <= names
 

@@ -57,10 +57,10 @@ class Studio:
     def start_daemon(self) -> None:
         """Starts farmd as the README says and asks it for the command that lets workstations in."""
         self.daemon.path(self.daemon.home / "farm.toml").write_text(SETTINGS)
-        self.farmd = self._start(self.daemon, "farmd", "--config", "farm.toml")
+        farmd = self.farmd = self._start(self.daemon, "farmd", "--config", "farm.toml")
 
         def asked() -> str:
-            assert self.farmd.poll() is None, self.log(self.daemon)
+            assert farmd.poll() is None, self.log(self.daemon)
             return self.daemon.run("farmctl", "node", "enroll").stdout.strip() if self._profile() else ""
 
         self.enroll = eventually("the daemon answers", asked, 30)
@@ -126,7 +126,7 @@ class Studio:
         return (self.home / "client.json").exists()
 
     def _ready(self) -> bool:
-        assert self.farm_node.poll() is None, self.log(self.north)
+        assert self.farm_node is not None and self.farm_node.poll() is None, self.log(self.north)
         done = self.farmctl("node", "list", "-o", "json")
         nodes = json_format.Parse(done.stdout or "{}", nodes_pb2.ListNodesResponse()).nodes
         return bool(nodes) and bool(nodes[0].models) and all(device.renderer for device in nodes[0].devices)
@@ -136,7 +136,7 @@ class Studio:
 def studio() -> Iterator[Studio]:
     """Three hosts on one network, daemon and workstation up."""
     with contextlib.ExitStack() as off:
-        hosts = []
+        hosts: list[Host] = []
         for name in ("daemon", "north", "artist"):
             hosts.append(Host(name))
             off.callback(hosts[-1].close)
@@ -144,7 +144,8 @@ def studio() -> Iterator[Studio]:
         off.callback(switch.close)
         for number, host in enumerate(hosts, 1):
             switch.plug(host, number)
-        studio = Studio(*hosts, switch)
+        daemon, north, artist = hosts
+        studio = Studio(daemon, north, artist, switch)
         studio.start_daemon()
         studio.start_node()
         yield studio

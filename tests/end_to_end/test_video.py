@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import time
 from fractions import Fraction
 
@@ -14,6 +13,7 @@ import pytest
 from farm.media.clips import probe, read_frames
 from farm.v1 import jobs_pb2
 from scheduler.placement.warmth import STARTING_SECONDS
+from tests.asserting import found
 from tests.farm_under_test import assert_same, eventually
 
 LONG = {"frames": 250, "width": 128, "height": 96, "seed": 7}
@@ -77,10 +77,7 @@ def test_one_grep_finds_request_daemon_bridge_agent_and_renderer_of_an_attempt(f
         return [line for path in logs for line in path.read_text().splitlines() if word in line]
 
     def spoken(lines: list[str]) -> list[str]:
-        return [
-            f"{re.search('process=([a-z]+)', line)[1]}: {re.search(r'] (.+?) {2,}', line)[1]}"
-            for line in lines
-        ]
+        return [f"{found('process=([a-z]+)', line)[1]}: {found(r'] (.+?) {2,}', line)[1]}" for line in lines]
 
     task = next(task for task in finished.tasks if task.key == "window/1")
     stations = eventually("its last line", lambda: len(found := grep(task.attempts[0].id)) >= 8 and found)
@@ -94,7 +91,7 @@ def test_one_grep_finds_request_daemon_bridge_agent_and_renderer_of_an_attempt(f
     of_the_job = grep(f"job={finished.job.id}")
     assert set(stations) <= set(of_the_job) and len(of_the_job) == 8 * len(finished.tasks) + 1
     (submit,) = [line for line in of_the_job if "method=SubmitJob" in line]
-    request = re.search("request=([0-9a-f]{16})", submit)[1]
+    request = found("request=([0-9a-f]{16})", submit)[1]
     assert spoken(grep(request)) == ["farmd: call"] and "status=OK" in submit
 
 

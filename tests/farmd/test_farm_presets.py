@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from farm.config import InvalidConfig, load_config
+from farm.plan import JobJson
 from farm.plugins import catalogue, planning_plugins
 from farm.processes.children import python_command
 from farm.spec import InvalidSpec
@@ -81,6 +82,7 @@ def test_settings_are_told_of_a_plan_whose_plugins_are_gone(intake):
     plan = intake.plan(spec, keep_media=False).plan
     tasks = [(task.kind, task.payload) for task in plan.tasks]
     told = job_settings(spec, plan.shared, tasks, intake.catalogue)
+    assert told is not None
     assert (told.preset, told.sampler, told.guidance_scale) == ("night", "ddim", 3)
     assert whole(dict(told.options)) == {"eta": 0.3}
     assert [(one.kind, one.tasks, len(one.noise_levels), one.passes) for one in told.schedules] == [
@@ -88,9 +90,10 @@ def test_settings_are_told_of_a_plan_whose_plugins_are_gone(intake):
     ]
     left = replace(intake.catalogue, samplers={})
     told = job_settings(spec, plan.shared, tasks, left)
+    assert told is not None
     assert told.sampler == "ddim" and not told.HasField("guidance_scale")
     assert [(len(one.noise_levels), one.HasField("passes")) for one in told.schedules] == [(6, False)]
-    assert job_settings(spec, {"version": 99}, tasks, left) is None
+    assert job_settings(spec, JobJson({"version": 99}), tasks, left) is None
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def _names(port: int) -> set[str]:
         socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
         context.wrap_socket(plain) as secured,
     ):
-        shown = x509.load_der_x509_certificate(secured.getpeercert(True))
+        certificate = secured.getpeercert(True)
+    assert certificate is not None
+    shown = x509.load_der_x509_certificate(certificate)
     names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {str(one.value) for one in names}
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -113,7 +114,15 @@ def test_a_second_daemon_waits_its_turn_and_a_deposed_one_ends(farm, own_postgre
     other = FarmUnderTest(tmp_path_factory.mktemp("second"))
     (other.home / "farm.toml").write_text((farm.home / "farm.toml").read_text())
     try:
-        command = [sys.executable, "-m", "farmd.main", "--home", other.home, "--listen", other.listen]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "farmd.main",
+            "--home",
+            other.home,
+            "--listen",
+            other.listen,
+        ]
         refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
         assert refused.returncode == 1
         assert (

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -106,7 +107,7 @@ def test_on_three_nodes_of_which_one_is_killed(three, same, strategy):
     same(job_id, strategy)
 
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "euler_ancestral": {
         "guidance_scale": 2.0,
         "options": {"eta": 0.7, "stg_scale": 1, "skip_block_list": [2], "cfg_star_rescale": True},

@@ -106,7 +106,7 @@ def test_a_drain_outlives_ctrl_c_the_daemon_and_the_agent(farm):
     _, attempt = farm.running(job_id, "window", steps=2)
     name = attempt.node
     waiting = farmctl(farm, "node", "drain", name, "--deadline", "10m")
-    assert "is being drained" in waiting.stderr.readline()
+    assert waiting.stderr is not None and "is being drained" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
     _, noted = waiting.communicate(timeout=20)
     assert waiting.returncode == 130 and "goes on draining" in noted

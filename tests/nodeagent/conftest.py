@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from node_processes import Agent, RendererProcess, until
-from small_farm import SmallFarm
 
+from tests.nodeagent.node_processes import Agent, RendererProcess, until
+from tests.nodeagent.small_farm import SmallFarm
 from tests.pythons import python_with
 
 HERE = Path(__file__).parent

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from small_farm import SmallFarm
-
 from farm.v1 import nodes_pb2
+from tests.nodeagent.small_farm import SmallFarm
 from tests.told import job_part
 
 HERE = Path(__file__).parent
@@ -78,7 +77,9 @@ class RendererProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.pid = int(self.process.stdout.readline())
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._calls, self._answers = self.process.stdin, self.process.stdout
+        self.pid = int(self._answers.readline())
 
     def run(
         self,
@@ -96,11 +97,11 @@ class RendererProcess:
         task = {"key": f"{kind}/0", "kind": kind, "payload": payload, **model}
         document = {"task": task, "shared": shared, "inputs": inputs or {}, "state": state, "notes": notes}
         call = {"attempt_id": attempt_id, "epoch": epoch, "payload": document}
-        self.process.stdin.write(json.dumps(call) + "\n")
-        self.process.stdin.flush()
+        self._calls.write(json.dumps(call) + "\n")
+        self._calls.flush()
 
     def returned(self) -> dict:
-        return json.loads(self.process.stdout.readline())
+        return json.loads(self._answers.readline())
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)

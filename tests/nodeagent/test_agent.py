@@ -9,9 +9,9 @@ import time
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from node_processes import WEIGHTS, ended, until
 
 from farm.v1 import nodes_pb2
+from tests.nodeagent.node_processes import WEIGHTS, ended, until
 
 SUCCEEDED, FAILED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_FAILED
 CANCELLED, LOST = nodes_pb2.OUTCOME_CANCELLED, nodes_pb2.OUTCOME_LOST

@@ -6,12 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from node_processes import until
 
 from farm.damaged_files import DamagedFile
 from nodeagent import identity
 from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree
 from tests.full_disk import run_on_a_full_disk
+from tests.nodeagent.node_processes import until
 
 BESIDE = ("ca.pem", "node.token", "ray.token")
 MORE = {"one letter": flip, "byte order mark": mark}
@@ -25,9 +25,16 @@ def joined(farm, tmp_path) -> Path:
     return home
 
 
+def _known(home: Path, server: str = "") -> identity.NodeIdentity:
+    """Who a node is that has joined."""
+    who = identity.load(home, server, "")
+    assert who is not None
+    return who
+
+
 @pytest.mark.parametrize("kind", OF_JSON)
 def test_a_damaged_node_json_is_put_together_from_the_nodes_token(farm, joined, tmp_path, kind):
-    before = identity.load(joined, "", "")
+    before = _known(joined)
     other = copy(joined, tmp_path / "other")
     for home in (joined, other):
         spoil(home / "node.json", OF_JSON[kind])
@@ -36,8 +43,8 @@ def test_a_damaged_node_json_is_put_together_from_the_nodes_token(farm, joined, 
         identity.load(joined, "", "")
     assert tree(joined) == damaged, "without the server's address nothing is touched"
     # With the address alone it goes on, with a join token it registers: as who it was, both times.
-    assert identity.load(other, farm.server, "").node_id == before.node_id
-    assert identity.load(other, "", "").server == farm.server
+    assert _known(other, farm.server).node_id == before.node_id
+    assert _known(other).server == farm.server
     assert identity.load(other, "", farm.join_token) is None, (
         "whose join token it was is forgotten: it registers"
     )
@@ -54,7 +61,7 @@ def test_a_damaged_node_json_is_put_together_from_the_nodes_token(farm, joined, 
 def test_a_damaged_file_beside_it_is_bought_anew_with_a_join_token_and_named_without(
     farm, joined, name, kind
 ):
-    before = identity.load(joined, "", "")
+    before = _known(joined)
     if kind == "missing":
         (joined / name).unlink()
     else:
@@ -67,7 +74,7 @@ def test_a_damaged_file_beside_it_is_bought_anew_with_a_join_token_and_named_wit
 
 
 def test_a_node_whose_id_can_be_read_nowhere_joins_as_another(farm, joined):
-    before = identity.load(joined, "", "")
+    before = _known(joined)
     for name in ("node.json", "node.token"):
         (joined / name).write_bytes(b"\xff")
     with pytest.raises(DamagedFile):

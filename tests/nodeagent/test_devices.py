@@ -10,8 +10,8 @@ from nodeagent.probe import ProbedDevice
 
 
 def test_declared_devices_are_offered_as_declared_and_share_the_threads():
-    devices = [DeclaredDevice(name="a", vram="24GiB", fp8=True), DeclaredDevice(name="b", threads=3)]
-    a, b = declared(devices, [], threads=8, thread_flops=1e9)
+    large = DeclaredDevice.model_validate({"name": "a", "vram": "24GiB", "fp8": True})
+    a, b = declared([large, DeclaredDevice(name="b", threads=3)], [], threads=8, thread_flops=1e9)
     assert (a.index, b.index) == (0, 1)
     assert a.advertised.declared and a.advertised.fp8 and a.advertised.vram_bytes == 24 * 2**30
     assert (a.advertised.threads, b.advertised.threads) == (4, 3)
@@ -46,7 +46,8 @@ def test_a_config_with_devices_replaces_what_would_be_found(tmp_path):
 
 
 def test_a_process_is_told_from_others_with_its_pid():
-    assert lives(os.getpid(), born(os.getpid()))
+    mine = born(os.getpid())
+    assert mine is not None and lives(os.getpid(), mine)
     assert not lives(os.getpid(), "another birth")
     child = os.fork()
     if child == 0:

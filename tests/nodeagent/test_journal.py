@@ -10,12 +10,7 @@ import pytest
 
 from farm.v1 import nodes_pb2
 from nodeagent.journal import Held, Journal
-
-
-def ended(attempt_id: str, epoch: int = 1, outcome=nodes_pb2.OUTCOME_SUCCEEDED) -> nodes_pb2.Completion:
-    return nodes_pb2.Completion(
-        attempt=nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), outcome=outcome, artifact_ids=["x"]
-    )
+from tests.nodeagent.completions import ended
 
 
 @pytest.fixture
@@ -82,6 +77,7 @@ for index in range(10_000):
 
 def test_what_was_journaled_before_a_kill_9_is_there_after_it(path):
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
     told = [int(writer.stdout.readline()) for _ in range(50)]
     os.kill(writer.pid, signal.SIGKILL)
     told += [int(line) for line in writer.stdout.read().split()]

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from test_journal import ended
 
 from nodeagent.journal import Held, Journal
 from nodeagent.journal_rescue import JournalTooNew, open_journal
 from tests.damage import OF_TEXT, spoil
 from tests.full_disk import run_on_a_full_disk
+from tests.nodeagent.completions import ended
 
 NAMES = [f"attempt-{number:03}" for number in range(40)]
 HELD = Held("held", 1, "cpu", 123, "456")

@@ -6,9 +6,9 @@ import time
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from node_processes import ended, until
 
 from farm.v1 import nodes_pb2
+from tests.nodeagent.node_processes import ended, until
 
 SUCCEEDED, CANCELLED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_CANCELLED
 STOPPED = nodes_pb2.OUTCOME_STOPPED

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from node_processes import until
 
 from farm.handed import HandedArtifact
 from farm.rendering import Stopped
 from farm.v1 import artifacts_pb2, nodes_pb2, renderers_pb2
 from renderer.transfer import Cache, Wire
 from renderer.work_folder import clear
+from tests.nodeagent.node_processes import until
 
 CONTENT = b"latents"
 ARTIFACT = HandedArtifact("a-1", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from node_processes import ended, until
 
 from farm.v1 import nodes_pb2
 from nodeagent import renderer_link
 from nodeagent.journal import Held, Journal
 from nodeagent.liveness import born, of_another_boot
 from nodeagent.membership import Ending
+from tests.nodeagent.node_processes import ended, until
 
 SUCCEEDED, CANCELLED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_CANCELLED
 
@@ -117,20 +118,17 @@ def test_an_agent_that_starts_drained_stays_so(farm, start_agent):
 
 def test_what_ran_before_a_reboot_speaks_against_no_device(tmp_path):
     mine = born(1)
+    assert mine is not None
     other = "0" * 36 + "/" + mine.split("/")[1]
     assert of_another_boot(other) and not of_another_boot(mine)
-    told = []
-
-    class Events:
-        def reported(self, report):
-            told.append(report.reason)
-
-        def ended(self, completion):
-            told.append(completion.outcome)
-
+    told: list[object] = []
+    events = SimpleNamespace(
+        reported=lambda report: told.append(report.reason),
+        ended=lambda completion: told.append(completion.outcome),
+    )
     journal = Journal(tmp_path / "journal.db")
     journal.hold(Held("a", 1, "cpu", 1, other))
-    link = renderer_link.RendererLink(journal, {}, Events())
+    link = renderer_link.RendererLink(journal, {}, events)
     link._renderers[1, other] = renderer_link._Renderer("cpu", 1, other, attempts={("a", 1): ""})
     link.buried(1, other)
     assert told == [CANCELLED, "its machine was rebooted"]

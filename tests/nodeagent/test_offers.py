@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from node_processes import WEIGHTS, until
 
 from renderer.work_folder import model_cache
+from tests.nodeagent.node_processes import WEIGHTS, until
 
 OFTEN = (
     "-c",

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from node_processes import ended, until
 
 from farm.presence import give_back, take
 from farm.v1 import nodes_pb2
+from tests.nodeagent.node_processes import ended, until
 
 STOPPED, SUCCEEDED = nodes_pb2.OUTCOME_STOPPED, nodes_pb2.OUTCOME_SUCCEEDED
 

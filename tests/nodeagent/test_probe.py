@@ -158,6 +158,7 @@ def test_no_file_of_the_kernels_ends_the_probe(content):
 
 def test_a_mi300x_is_read_from_sysfs():
     device = probe.rocm_device(0, probe.kfd_properties(MI300X), 206141652992, "MI300X", "6.7", threads=4)
+    assert device is not None
     assert device.backend == "rocm" and device.fp8 and device.vram_bytes == 206141652992
     assert device.flops_per_second == pytest.approx(81.7e12, rel=0.01)
 

@@ -8,14 +8,14 @@ import subprocess
 
 import psutil
 import pytest
-from node_processes import WEIGHTS, until
-from small_farm import SmallFarm
 
 from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.v1 import nodes_pb2
 from farm.wire.security import ray_token_file
 from nodeagent.liveness import born
 from tests.damage import OF_JSON
+from tests.nodeagent.node_processes import WEIGHTS, until
+from tests.nodeagent.small_farm import SmallFarm
 from tests.told import job_part
 
 DRIVER = """
@@ -73,6 +73,7 @@ def rendering(farm, head, python, environment):
             text=True,
         )
         drivers.append(driver)
+        assert driver.stdout is not None
         renderer = psutil.Process(int(driver.stdout.readline()))
         until(lambda: farm.steps("a"), 30, "a step")
         return renderer

@@ -6,11 +6,11 @@ import os
 
 from hypothesis import given
 from hypothesis import strategies as st
-from node_processes import until
 
 from farm.v1 import nodes_pb2
 from nodeagent.log_delivery import bounded
 from renderer.attempt_log import AttemptLog, log_path
+from tests.nodeagent.node_processes import until
 
 
 def test_an_attempts_log_tells_what_was_done_and_all_that_was_printed(farm, node, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,6 +13,7 @@ from farm import PROTOCOL
 from farm.v1 import nodes_pb2
 from nodeagent import identity
 from nodeagent.journal import Journal
+from nodeagent.log_delivery import LogDelivery
 from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import FarmStream
 
@@ -30,9 +33,16 @@ class _Node:
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
         """Nothing follows here."""
 
+    def wanted(self, leave: bool) -> None:
+        """It has no renderers that could leave."""
 
-def _stream(node: _Node, who: identity.NodeIdentity, journal: Journal) -> FarmStream:
-    return FarmStream(who, journal, RendererLink(journal, {}, None), None, node)
+    def renew(self, ray_node_id: str, why: str) -> None:
+        """It has no raylet."""
+
+
+def _stream(node: _Node, who: identity.NodeIdentity, journal: Journal, home: Path) -> FarmStream:
+    link = RendererLink(journal, {}, SimpleNamespace())
+    return FarmStream(who, journal, link, LogDelivery(home / "logs", who, lambda: ()), node)
 
 
 def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_path):
@@ -41,7 +51,7 @@ def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_pat
     async def connect():
         who = await identity.register(tmp_path / "node", "n", farm.server, farm.join_token)
         journal = Journal(tmp_path / "journal.db")
-        stream = _stream(_Node(who), who, journal)
+        stream = _stream(_Node(who), who, journal, tmp_path)
         running = asyncio.create_task(stream.run())
         try:
             async with asyncio.timeout(5):
@@ -83,7 +93,7 @@ def test_what_becomes_known_while_the_first_call_is_on_its_way_is_said_next(farm
                     hello.models.add(model="counter", weights="w")
                 return hello
 
-        stream = _stream(Node(who), who, journal)
+        stream = _stream(Node(who), who, journal, tmp_path)
         running = asyncio.create_task(stream.run())
         try:
             async with asyncio.timeout(5):

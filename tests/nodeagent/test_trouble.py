@@ -10,10 +10,10 @@ import sqlite3
 import subprocess
 import time
 from types import SimpleNamespace
+from typing import cast
 
 import grpc
 import pytest
-from node_processes import ended, until
 
 from farm.policy.gist import gist
 from farm.rendering import Stopped, StorageFailed
@@ -25,6 +25,7 @@ from renderer import transfer
 from renderer.attachment import Attachment
 from renderer.disk import disk_trouble
 from renderer.transfer import TransferFailed, Wire
+from tests.nodeagent.node_processes import ended, until
 
 STORAGE, SUCCEEDED, CANCELLED = (
     nodes_pb2.OUTCOME_STORAGE,
@@ -32,6 +33,7 @@ STORAGE, SUCCEEDED, CANCELLED = (
     nodes_pb2.OUTCOME_CANCELLED,
 )
 DAMAGED = nodes_pb2.OUTCOME_DAMAGED_INPUT
+AttachContext = grpc.aio.ServicerContext[renderers_pb2.AttachRequest, renderers_pb2.AttachResponse]
 
 
 def test_a_full_disk_is_told_from_a_failure_of_the_work_and_rendering_goes_on_after(farm, node, tmp_path):
@@ -122,7 +124,7 @@ def test_a_renderer_that_hangs_is_killed_after_the_grace_and_one_that_stops_is_n
 
 def test_a_renderer_killed_while_it_is_written_to_is_known_dead(tmp_path):
     process = subprocess.Popen(["sleep", "60"])
-    reports = []
+    reports: list[nodes_pb2.RendererReport] = []
 
     class Line:
         """A stream to a process that reads nothing any more."""
@@ -141,7 +143,7 @@ def test_a_renderer_killed_while_it_is_written_to_is_known_dead(tmp_path):
     async def attach():
         events = SimpleNamespace(reported=reports.append)
         link = RendererLink(Journal(tmp_path / "journal.db"), {"cpu": renderers_pb2.Setup}, events)
-        attached = asyncio.create_task(link.Attach(requests(), Line()))
+        attached = asyncio.create_task(link.Attach(requests(), cast(AttachContext, Line())))
         for _ in range(250):
             if not link.pids() and len(reports) > 1:
                 break
@@ -170,7 +172,7 @@ class FullFor(Journal):
 def test_the_end_of_a_dead_renderers_attempt_is_kept_as_soon_as_there_is_room(tmp_path):
     process = subprocess.Popen(["true"])
     process.wait()
-    told = []
+    told: list[object] = []
 
     async def run():
         journal = FullFor(tmp_path / "journal.db", 3)
@@ -191,7 +193,8 @@ def test_the_end_of_a_dead_renderers_attempt_is_kept_as_soon_as_there_is_room(tm
 
 
 def test_a_living_renderers_result_is_kept_as_soon_as_there_is_room(tmp_path):
-    renderer, told = Attachment(tmp_path / "run" / "renderer.sock", "cpu"), []
+    renderer = Attachment(tmp_path / "run" / "renderer.sock", "cpu")
+    told: list[nodes_pb2.Completion] = []
 
     async def run():
         journal = FullFor(tmp_path / "journal.db", 3)
@@ -208,15 +211,15 @@ def test_a_living_renderers_result_is_kept_as_soon_as_there_is_room(tmp_path):
 
 
 def test_a_renderer_that_says_nothing_is_killed_and_one_that_speaks_is_not(tmp_path):
-    speaks, hangs, told = (
-        Attachment(tmp_path / "run" / "renderer.sock", "cpu"),
-        subprocess.Popen(["sleep", "60"]),
-        [],
-    )
+    speaks = Attachment(tmp_path / "run" / "renderer.sock", "cpu")
+    hangs = subprocess.Popen(["sleep", "60"])
+    birth = born(hangs.pid)
+    assert birth is not None
+    told: list[nodes_pb2.Completion] = []
 
     async def run():
         journal = Journal(tmp_path / "journal.db")
-        journal.hold(Held("h", 1, "cpu", hangs.pid, born(hangs.pid)))
+        journal.hold(Held("h", 1, "cpu", hangs.pid, birth))
         events = SimpleNamespace(began=lambda: None, ended=told.append, reported=lambda _: None)
         link = RendererLink(journal, {"cpu": renderers_pb2.Setup}, events, silent_seconds=6.0)
         await link.serve(tmp_path / "run" / "renderer.sock")
@@ -246,10 +249,15 @@ def test_renderers_find_their_agent_again_when_the_socket_was_removed(farm, node
     assert ended(farm, "b").outcome == SUCCEEDED
 
 
-def refused(code: grpc.StatusCode):
-    error = grpc.RpcError()
-    error.code, error.details = lambda: code, lambda: "as the farm says"
-    return error
+class Refused(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode):
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "as the farm says"
 
 
 @pytest.mark.parametrize(
@@ -264,12 +272,12 @@ def refused(code: grpc.StatusCode):
     ],
 )
 def test_what_the_farm_refuses_is_told_apart(monkeypatch, code, raised):
-    waits = []
+    waits: list[float] = []
     wire = Wire(renderers_pb2.Setup(), waits.append)
     monkeypatch.setattr(wire, "_dialled", lambda: SimpleNamespace(stream_unary=_none, unary_stream=_none))
 
     def work(stub):
-        raise refused(code)
+        raise Refused(code)
 
     with pytest.raises(raised, match="as the farm says"):
         wire._persist("upload of 'latents'", work)

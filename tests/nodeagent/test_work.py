@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pluggy
 import pytest
-from throwaway_planning import farm_models
 
 from farm import hookspecs
 from farm.handed import Handed, HandedTask
 from farm.hookspecs import hookimpl
-from farm.plan import SEGMENT, SIDECAR, MuxTask
+from farm.json_values import as_json, read_value
+from farm.plan import SEGMENT, SIDECAR, MuxTask, Payload
 from farm.planning import PlannedTask, TaskKind
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, OutOfMemory, TaskContext
 from plugins.outputs.mp4 import encode_segment
 from renderer.local import LocalJob
 from renderer.work import Workbench
+from tests.nodeagent.throwaway_planning import farm_models
 from tests.told import job_part
 
 GIB = 2**30
@@ -61,9 +62,18 @@ class Models:
         return f"hash of {model}"
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a window here is told: it runs out of memory beside more models than `greedy`; 0: beside no number."""
+
+    greedy: float = 0.0
+
+
 class Tensors:
+    bench: Workbench
+
     def __init__(self, models: Models):
-        self.models, self.bench = models, None
+        self.models = models
 
     @hookimpl
     def farm_load_model(self, model: str, source: str, precision: str, device: DeviceInfo):
@@ -76,7 +86,8 @@ class Greedy:
         self.plugin = plugin
 
     def window(self, task: TaskContext):
-        if task.payload.get("greedy") and len(self.plugin.bench._warm) > task.payload["greedy"]:
+        greedy = read_value(Wish, task.payload).greedy
+        if greedy and len(self.plugin.bench._warm) > greedy:
             raise OutOfMemory("too little")
         return {}
 
@@ -101,10 +112,11 @@ def bench_of(models, tmp_path):
     return make
 
 
-def window(bench: Workbench, model: str, folder: Path, weights: str = "", **payload) -> None:
+def window(bench: Workbench, model: str, folder: Path, weights: str = "", greedy: float = 0.0) -> None:
     """Does a window with a model."""
     shared = job_part(model="large", weights="hash of large")
     job = LocalJob(shared, folder, partial(bench.perform, sources={}))
+    payload = Payload(as_json(Wish(greedy)))
     job.do(
         PlannedTask(
             "window/0", TaskKind.WINDOW, (), payload, model=model, weights=weights or f"hash of {model}"
@@ -163,7 +175,8 @@ def test_a_sidecar_has_what_people_are_told_of_the_job(tmp_path):
     job.files["decode/0", SEGMENT] = tmp_path / "segment.mp4"
     mux = PlannedTask("mux", TaskKind.MUX, ("decode/0",), MuxTask(("decode/0",)).payload())
     made = bench.perform(replace(job.context(mux), notes=(said,)), {})
-    assert json.loads(made[SIDECAR].read_text()) == shared | {"notes": [said]}
+    told = json.loads(made[SIDECAR].read_text())
+    assert told.pop("notes") == [said] and told == shared
 
 
 def test_a_task_from_a_daemon_of_an_earlier_version_has_no_notes():

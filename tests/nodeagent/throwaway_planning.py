@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from farm.hookspecs import hookimpl
 from farm.planning import ModelFacts, OutputFacts
@@ -13,7 +14,8 @@ from farm.planning import ModelFacts, OutputFacts
 
 @hookimpl
 def farm_models():
-    facts = dict.fromkeys(ModelFacts.__dataclass_fields__, 1) | {
+    facts: dict[str, Any] = {
+        **dict.fromkeys(ModelFacts.__dataclass_fields__, 1),
         "name": "counter",
         "precisions": ("fp32",),
     }

@@ -146,12 +146,15 @@ def test_ctrl_c_ends_all_windows_of_a_group(tmp_path):
     def at_work() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name.startswith("lockstep")]
 
+    here = threading.main_thread().ident
+    assert here is not None
+
     def press() -> None:
         while not at_work():
             time.sleep(0.01)
         time.sleep(0.2)
         pressed.append(bool(at_work()))
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(here, signal.SIGINT)
 
     plan = _plan("codenoise", 60)  # seconds of them
     job = LocalJob(plan.shared, tmp_path, _work())

@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,17 @@ class Question:
     group: str
 
 
+class Peers(Protocol):
+    """The other renderers."""
+
+    def ask(self, renderer: str, question: Question) -> object:
+        """What the one of that name answers, as JSON."""
+
+
 class SmallRenderer:
     """Writes files, sleeps, raises."""
 
-    def __init__(self, device: str, peers: object) -> None:
+    def __init__(self, device: str, peers: Peers) -> None:
         if device == "broken":
             raise RuntimeError("this device has no memory left")
         self.device, self._peers = device, peers

@@ -42,7 +42,7 @@ NODE_FILES = ("node.json", "ca.pem", "node.token", "ray.token", "journal.db", "n
 """Of the node's home, what a new agent needs."""
 
 
-class Tap:
+class Tap(grpc.GenericRpcHandler):
     """Passes every call on to the daemon at `server`, and notes what is said as (method, number of the call, who, bytes).
 
     Knows no messages: what is noted is what went over the wire. Bytes that a renderer fetches are not noted.
@@ -60,7 +60,7 @@ class Tap:
         self._server.start()
 
     def service(self, details: Any) -> grpc.RpcMethodHandler:
-        """Of grpc.GenericRpcHandler: whatever is called is a stream of bytes both ways."""
+        """Whatever is called is a stream of bytes both ways."""
 
         def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             yield from self._forward(details, requests, context)
@@ -81,21 +81,23 @@ class Tap:
                         self.notes.append((details.method, number, who, message))
                 yield message
 
-        shown = [pair for pair in details.invocation_metadata if pair[0] == "authorization"]
-        call = self._channel.stream_stream(details.method)(noted(requests, "node"), metadata=shown)
-        context.add_callback(call.cancel)
+        shown = tuple(pair for pair in details.invocation_metadata if pair[0] == "authorization")
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(details.method)
+        call = method(noted(requests, "node"), metadata=shown)
+
+        def end() -> None:
+            call.cancel()
+
+        context.add_callback(end)
         try:
             yield from noted(call, "daemon")
         except grpc.RpcError as error:
-            context.abort(error.code(), error.details())
+            context.abort(error.code(), error.details() or "")
 
     def close(self) -> None:
         """Pass on nothing more."""
         self._server.stop(None)
         self._channel.close()
-
-
-grpc.GenericRpcHandler.register(Tap)
 
 
 def record(folder: Path) -> None:
@@ -122,7 +124,8 @@ def record(folder: Path) -> None:
             farm.start_daemon()
             farm.succeed(job_id, 240)
             _keep_calls(tap.notes, killed, attempt.id, folder / "calls.jsonl.gz")
-            np.savez_compressed(folder / "latents.npz", **farm.latents(job_id))
+            latents: dict[str, Any] = {**farm.latents(job_id)}
+            np.savez_compressed(folder / "latents.npz", **latents)
             tap.close()
         finally:
             farm.close()

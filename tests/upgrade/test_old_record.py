@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import grpc
 import pytest
 from click.testing import CliRunner
 
@@ -68,7 +69,8 @@ class OldAgent:
 
     def _call(self, said: list[Said]) -> Iterator[bytes]:
         requests = [self._of_today(one) for one in said if one.who == "node"]
-        return self._channel.stream_stream(said[0].method)(iter(requests), metadata=self._token, timeout=20)
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(said[0].method)
+        return method(iter(requests), metadata=self._token, timeout=20)
 
     def _of_today(self, said: Said) -> bytes:
         if not said.method.endswith("/Connect"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from farm.plan import JobJson
 from farm.spec import parse_spec
 from farm.wire.messages import shown_prompts, spec_from_message, spec_message
 
@@ -21,16 +22,18 @@ def test_prompts_come_back_from_a_message_as_they_were():
 
 
 def test_frames_are_said_with_the_whole_text_of_their_prompts():
-    shared = {
-        "prompts": ["a", "b"],
-        "prompt_frames": [
-            {"first": 0, "last": 9, "prompts": [0, 1]},
-            {"first": 10, "last": 20, "prompts": [1]},
-        ],
-    }
+    shared = JobJson(
+        {
+            "prompts": ["a", "b"],
+            "prompt_frames": [
+                {"first": 0, "last": 9, "prompts": [0, 1]},
+                {"first": 10, "last": 20, "prompts": [1]},
+            ],
+        }
+    )
     found = [(span.first_frame, span.last_frame, list(span.prompts)) for span in shown_prompts(shared)]
     assert found == [(0, 9, ["a", "b"]), (10, 20, ["b"])]
 
 
 def test_a_plan_of_before_says_nothing_of_frames():
-    assert shown_prompts({"prompts": ["a", "b"]}) == []
+    assert shown_prompts(JobJson({"prompts": ["a", "b"]})) == []

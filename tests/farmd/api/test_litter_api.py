@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -103,7 +103,8 @@ def test_uploads_that_are_cancelled_together_leave_nothing(daemon, monkeypatch):
 
 def test_an_upload_cancelled_while_it_is_recorded_is_recorded_or_removed(daemon, monkeypatch):
     stage = daemon.store.artifacts.stage
-    cancels, ids = [], []
+    cancels: list[Callable[[], object]] = []
+    ids: list[str] = []
 
     # The real method, a moment after the caller has gone: no caller can time that from outside.
     def cancelled_meanwhile(**what):

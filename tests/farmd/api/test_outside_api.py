@@ -12,6 +12,7 @@ from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, jobs_pb2, jobs_pb2_grpc, 
 from farm.wire.channels import bearer, channel
 from farm.wire.profile import Profile
 from farmd.api.gate import refuse_nul
+from tests.asserting import details_of
 
 NUL = "a\x00b"
 
@@ -49,7 +50,7 @@ def test_every_call_passes_that_gate(calls):
             jobs_pb2.GetJobRequest(job_id=NUL), metadata=metadata
         )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "job_id: must not contain NUL characters, but has one at position 2" in refused.value.details()
+    assert "job_id: must not contain NUL characters, but has one at position 2" in details_of(refused.value)
     with pytest.raises(grpc.RpcError) as refused:
         nodes_pb2_grpc.NodeServiceStub(open_channel).GetNode(
             nodes_pb2.GetNodeRequest(node=NUL), metadata=metadata
@@ -83,4 +84,5 @@ def test_an_error_of_any_length_and_content_reaches_its_caller(calls, daemon):
             jobs_pb2.GetJobRequest(job_id=name), metadata=metadata
         )
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-    assert "there is no job" in refused.value.details() and "\x1b" not in refused.value.details()
+    details = details_of(refused.value)
+    assert "there is no job" in details and "\x1b" not in details

@@ -10,7 +10,7 @@ from farm.v1 import nodes_pb2
 from tests.farm.small_daemon import NODE
 from tests.farm.store.store_world import dispatch, submit, task
 
-ONE = {"encode": []}
+ONE: dict[str, list[str]] = {"encode": []}
 
 
 def test_what_was_on_its_way_to_a_renderer_that_died_is_given_away_at_once(daemon):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from farm.client import FarmError, InvalidSpec, NotFound
 from farm.policy.failures import STOP_SECONDS
 from farm.states import AttemptState
 from farm.v1 import jobs_pb2
+from tests.asserting import found
 from tests.farm.small_daemon import NODE
 from tests.farm.store.store_world import GIB, dispatch, finish, join, plan, spec, submit, task
 
@@ -201,7 +201,7 @@ def test_a_retry_of_all_runs_to_the_end(daemon, client, job):
     client.retry(job.id)
     for key in ("window/0", "window/1", "decode/0", "mux"):
         done = finish(daemon.store, dispatch(daemon.store, job, key, node_id=NODE))
-    assert done.job.state == "succeeded"
+    assert done.job is not None and done.job.state == "succeeded"
     assert client.why(job.id).summary == "succeeded: it waits for nothing"
     with pytest.raises(FarmError, match="already succeeded"):
         client.retry(job.id)
@@ -215,7 +215,7 @@ def job_calls(client) -> dict:
         "tasks": lambda name: client.tasks(name)[0].job_id,
         "task": lambda name: client.task(f"{name}/window/0").job_id,
         "outputs": lambda name: client.outputs(name).job.id,
-        "why": lambda name: re.search("resume (j-[0-9a-z]+)", client.why(name).summary)[1],
+        "why": lambda name: found("resume (j-[0-9a-z]+)", client.why(name).summary)[1],
         "pause": lambda name: client.pause(name).id,
         "priority": lambda name: client.prioritise(name, 70).id,
         "resume": lambda name: client.resume(name).id,
@@ -251,7 +251,8 @@ class Breaking:
 
     def __init__(self, method, part: str):
         self._method, self._part, self._broke = method, part, False
-        self.asked, self.names = [], set()
+        self.asked: list[str] = []
+        self.names: set[str] = set()
 
     def __call__(self, request, metadata):
         self.asked.append(str(request))

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from farm import PROTOCOL, __version__
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 from farm.wire.channels import bearer, channel
+from tests.asserting import details_of
 from tests.farm.small_daemon import NODE
 
 
@@ -38,8 +39,8 @@ def test_an_agent_of_one_protocol_before_is_taken_and_others_are_refused(
             with pytest.raises(grpc.RpcError) as refused:
                 next(call)
             assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-            assert f"protocol {protocol}" in refused.value.details()
-            assert to_the_node in refused.value.details()
+            assert f"protocol {protocol}" in details_of(refused.value)
+            assert to_the_node in details_of(refused.value)
         else:
             assert next(call).welcome.upgrade == to_people
     (shown,) = client.nodes()

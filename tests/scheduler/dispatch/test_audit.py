@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.records import AttemptRecord
 from farm.states import AttemptState
-from scheduler.dispatch.audit import missed
+from scheduler.dispatch.audit import Ref, missed
 
 LEASE_UNTIL = 50.0
-CONNECTED, AWAY = {"n": frozenset({("a", 1)})}, {}
+CONNECTED = {"n": frozenset({("a", 1)})}
+AWAY: dict[str, frozenset[Ref]] = {}
 FORGETFUL = {"n": frozenset({("b", 1), ("a", 2)})}
 
 
-def attempt(state: AttemptState = AttemptState.RUNNING) -> SimpleNamespace:
-    return SimpleNamespace(id="a", ref=("a", 1), node_id="n", state=state, lease_until=LEASE_UNTIL)
+def attempt(state: AttemptState = AttemptState.RUNNING) -> AttemptRecord:
+    return AttemptRecord(
+        id="a", task_id="t", job_id="j", task_key="encode", model="ltx-tiny", flops=0.0, epoch=1, state=state,
+        node_id="n", node="node", device="cuda0", lease_until=LEASE_UNTIL, dispatched_at=0.0, started_at=None,
+        finished_at=None, step=0, steps=0, seconds=0.0, error="",
+    )  # fmt: skip
 
 
 @given(
@@ -24,7 +28,9 @@ def attempt(state: AttemptState = AttemptState.RUNNING) -> SimpleNamespace:
     st.floats(1.0, 40.0),
 )
 def test_one_is_ended_after_being_in_nobodys_hand_without_a_break_for_so_long_and_not_before(looks, patience):
-    now, since, began = 0.0, {}, None
+    now = 0.0
+    since: dict[str, float] = {}
+    began: float | None = None
     for held, later in looks:
         now += later
         nobodys = held is FORGETFUL or (held is AWAY and now >= LEASE_UNTIL)

@@ -302,7 +302,9 @@ def test_a_killed_bridge_costs_no_running_attempt_and_the_next_finds_the_rendere
 ) -> None:
     bridge.dispatch("h1", "cpu0", started=tmp_path / "s", seconds=6, finished=tmp_path / "1")
     until((tmp_path / "s").exists)
-    os.kill(cluster.bridge.pid, signal.SIGKILL)
+    pid = cluster.bridge.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
     until(lambda: not cluster.bridge.alive())
     cluster.bridge.start()
     again = cluster.connect()

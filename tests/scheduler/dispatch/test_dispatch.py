@@ -26,7 +26,7 @@ from scheduler.dispatch.loop import GRACE_SECONDS, Dispatcher
 from scheduler.dispatch.sessions import Session, Sessions
 from tests.farm.store.store_world import GIB, join, stage, submit, task
 
-ONE = {"encode": []}
+ONE: dict[str, list[str]] = {"encode": []}
 
 
 class Renderers:

@@ -122,7 +122,8 @@ def test_groups_that_fit_the_farm_all_end_whatever_is_lost_on_the_way(sizes, ran
     for turn in range(200):
         if not left:
             return
-        tasks, groups = [], {}
+        tasks: list[ReadyTask] = []
+        groups: dict[str, list[Member]] = {}
         for ready, members in left.values():
             tasks += [task for task in ready if task.task_id not in running]
             groups |= {
@@ -185,7 +186,8 @@ def by_count(members: list[Member], among: list[Slot]) -> dict[str, Slot] | None
         if not able:
             return None
         room[min(able, key=lambda slot: ((room[slot.key] + 1) / speed(slot), slot.key)).key] += 1
-    left, placed = list(members), {}
+    left = list(members)
+    placed: dict[str, Slot] = {}
     for slot in sorted(among, key=lambda slot: slot.key):
         run, left = left[: room[slot.key]], left[room[slot.key] :]
         placed |= {member.task_id: slot for member in run}

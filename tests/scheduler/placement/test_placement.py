@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.placement.place import WORTH_WAITING, misfit, place
+from scheduler.placement.estimate import WORTH_WAITING
+from scheduler.placement.place import misfit, place
 from scheduler.placement.values import Placement, ReadyTask, Slot
 
 GIB = 2**30

@@ -12,14 +12,14 @@ def test_a_model_is_loaded_once_and_stays_beside_another_that_fits():
     assert warmth.of(DEVICE) is None
     assert warmth.use(DEVICE, "13b", 26, 48) and warmth.use(DEVICE, "2b", 4, 48)
     assert not warmth.use(DEVICE, "13b", 26, 48) and not warmth.use(DEVICE, "2b", 4, 48)
-    assert warmth.of(DEVICE) == {"13b", "2b"} and warmth.of(OTHER) is None
+    assert warmth.of(DEVICE) == frozenset({"13b", "2b"}) and warmth.of(OTHER) is None
 
 
 def test_models_that_do_not_fit_take_turns():
     warmth = Warmth()
     for _ in range(2):
-        assert warmth.use(DEVICE, "13b", 16, 24) and warmth.of(DEVICE) == {"13b"}
-        assert warmth.use(DEVICE, "2b", 4, 24) and warmth.of(DEVICE) == {"2b"}
+        assert warmth.use(DEVICE, "13b", 16, 24) and warmth.of(DEVICE) == frozenset({"13b"})
+        assert warmth.use(DEVICE, "2b", 4, 24) and warmth.of(DEVICE) == frozenset({"2b"})
 
 
 def test_what_needs_no_model_changes_nothing():

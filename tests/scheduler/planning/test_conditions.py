@@ -89,7 +89,7 @@ def test_a_clip_in_the_middle_fills_latents_from_its_first_frame_on():
     piece = PreparedMedia("a", 30, 16, 1.0)
     lead = choose_lead([piece], 100)
     placed = place_media(piece, 100, lead)
-    assert lead == 3 and placed.loose == () and (placed.whole.start, placed.whole.stop) == (5, 7)
+    assert lead == 3 and placed.loose == () and placed.whole == Cut(5, 7)
 
 
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 7), st.integers(1, 8))
@@ -132,7 +132,7 @@ def test_only_a_clip_of_next_to_no_strength_is_reworked_where_others_are_held():
 
 def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose():
     placed = place_media(PreparedMedia("a", 33, 19, 1.0), 100, 0)
-    assert (placed.whole.start, placed.whole.stop) == (5, 7)
+    assert placed.whole == Cut(5, 7)
     assert placed.loose == ((49, 52),) and placed.points == (51,)
 
 
@@ -152,5 +152,5 @@ def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose()
 )
 def test_media_that_cannot_lie_where_it_is_wanted_is_refused(media, words):
     with pytest.raises(InvalidSpec) as refused:
-        check_apart([PreparedMedia(*piece, 1.0) for piece in media], 100)
+        check_apart([PreparedMedia(id, frame, count, 1.0) for id, frame, count in media], 100)
     assert words in str(refused.value)

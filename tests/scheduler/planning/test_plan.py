@@ -20,7 +20,7 @@ from tests.scheduler.plans import OFFERS, kinds, plan_of, specs
 @given(specs, kinds)
 def test_every_task_comes_after_those_it_needs_and_says_so_in_json(fields, strategy):
     plan = plan_of(strategy=strategy, media=(), **fields)
-    done = set()
+    done: set[str] = set()
     for task in plan.tasks:
         assert set(task.needs) <= done and task.key not in done
         assert json.loads(json.dumps(task.payload)) == task.payload
@@ -222,7 +222,10 @@ def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strateg
     windows = [task for task in plan.tasks if task.kind in (TaskKind.WINDOW, TaskKind.STORYBOARD)]
     for task in windows:
         told = WindowTask.of(task.payload)
-        seen = [(point.latent, point.latent + point.latents) for point in told.points]
+        seen = []
+        for point in told.points:
+            assert point.latents is not None
+            seen.append((point.latent, point.latent + point.latents))
         kept = [(one.start, one.stop) for one in told.conditions]
         # The clip's first latent stands for one frame: where others come before it, it can't be kept.
         shown = range(max(first + (first < told.start), told.start), min(first + 4, told.stop))

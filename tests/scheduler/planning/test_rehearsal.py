@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farm.plan import Payload
 from farm.planning import PlannedTask, TaskKind
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.rehearsal import OVERHEADS, Layout, Lengths, Rehearsal, soonest
@@ -22,7 +23,7 @@ def candidates(*rates: float, local: bool = True) -> list[CandidateDevice]:
 
 def task(key: str, *needs: str, seconds: float = 1.0, vram: int = 0) -> PlannedTask:
     """`seconds`: on a device of rate 1."""
-    return PlannedTask(key, TaskKind.WINDOW, needs, {}, flops=seconds * RATE, vram_bytes=vram)
+    return PlannedTask(key, TaskKind.WINDOW, needs, Payload({}), flops=seconds * RATE, vram_bytes=vram)
 
 
 def tasks_of(layout: Layout) -> list[PlannedTask]:
@@ -40,7 +41,7 @@ def tasks_of(layout: Layout) -> list[PlannedTask]:
 
 @st.composite
 def graphs(draw):
-    made = []
+    made: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 9))):
         needs = [earlier.key for earlier in made if draw(st.booleans())]
         made.append(task(f"t{index}", *needs, seconds=draw(st.floats(0, 40))))
