@@ -23,7 +23,7 @@ from farm.client import InvalidSpec, LocalCondition
 from farm.client.transfer import check_output
 from farm.media.clips import resampled_count
 from farm.presets import Preset, merged
-from farm.spec import Condition, frame_rate
+from farm.spec import Condition, checked_frame_rate
 
 
 @click.group(cls=SpecFirst)
@@ -250,7 +250,7 @@ def video(
     rate = fps if fps is not None else preset.fps or rate_of(facts)
     if facts is None and frames is None:
         raise InvalidSpec("frames", "must be given, because the clip can't be read on this machine")
-    count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
+    count = resampled_count(facts, checked_frame_rate(rate)) if facts else frames
     if frames is not None and count != frames:
         raise InvalidSpec(
             "frames", f"must be {count} (the number of frames of {clip} at {rate:g} fps), got {frames}"

@@ -190,6 +190,13 @@ def test_bad_input_names_the_field_and_makes_no_job(farmctl, clip, arguments, na
     assert _jobs(farmctl) == []
 
 
+@pytest.mark.parametrize("rate", [0, 121, -1])
+def test_a_rate_that_no_video_has_is_refused_before_frames_are_counted(farmctl, clip, rate):
+    asked = farmctl("submit", "video", clip, "--size", "64x64", "--fps", rate, "--prompt", "a ball")
+    assert asked.exit_code == 2 and f"fps: must be from 1 to 120, got {rate}" in asked.stderr
+    assert _jobs(farmctl) == []
+
+
 def test_a_prompt_alone_is_planned_at_the_default_size(farmctl):
     shown = farmctl("submit", "text", "--frames", 9, "--prompt", "a red ball", "--dry-run")
     assert "9 frames (2 latents) at 1024x576" in shown.stdout and _jobs(farmctl) == []

@@ -107,7 +107,7 @@ def test_a_rate_that_no_video_has_is_refused_before_a_time_is_read():
             (),
             None,
             fps=0,
-            frames=None,  # type: ignore[arg-type]  # not to be looked at
+            frames=500,
         )
 
 
