@@ -18,6 +18,7 @@ Sources: LTX-Video, pipeline_ltx_video.py, `__call__`; ComfyUI-LTXVideo, stg.py,
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -118,9 +119,16 @@ def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
         dialect: The program whose rule selects the entry.
     """
     if dialect is Dialect.LIGHTRICKS:
-        return next((place for place, low in enumerate(levels) if low <= level), len(levels) - 1)
+        # As there, a level that is .725 in single precision is not below .725.
+        found = (place for place, low in enumerate(levels) if _single(low) <= _single(level))
+        return next(found, len(levels) - 1)
     above = [high for high in levels if high >= level]
     return list(levels).index(min(above)) if above else len(levels) - 1
+
+
+def _single(level: float) -> float:
+    """Return a level in single precision, in which Lightricks' pipeline compares levels."""
+    return float(struct.unpack("f", struct.pack("f", level))[0])
 
 
 def by_step(scales: Scales, sigmas: Sequence[float]) -> tuple[StepGuidance, ...]:

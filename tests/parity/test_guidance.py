@@ -10,7 +10,9 @@ import torch
 
 pytest.importorskip("ltx_video", reason="NOT VERIFIED: Lightricks' package isn't installed")
 
-from plugins.guidance.by_step import Perturbation, Scales, by_step, entry
+from ltx_video.schedulers.rf import linear_quadratic_schedule
+
+from plugins.guidance.by_step import Dialect, Perturbation, Scales, by_step, entry
 from plugins.guidance.combine import combine
 from plugins.ltx.loading import Ltx
 from plugins.ltx.perturbed import perturbed
@@ -116,6 +118,17 @@ def test_which_entry_of_the_lists_holds_at_each_step():
     found = [entry(levels, sigma, Scales((1.0,)).dialect) for sigma in linear_quadratic(30)[:27]]
     golden = [0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, *[6] * 8]
     assert found == golden
+
+
+def test_a_level_that_equals_an_entrys_in_single_precision_takes_that_entry():
+    """As in Lightricks' pipeline, whose levels are float32: 12 steps have one at .725, which doubles put below it."""
+    for steps in range(2, 61):
+        theirs, levels = linear_quadratic_schedule(steps), linear_quadratic(steps)[:-1]
+        for value in (round(float(level), 4) for level in theirs):
+            entries = [1.0, value, value / 2]
+            wanted = [[low <= level for low in entries].index(True) for level in theirs if level >= value / 2]
+            found = [entry(entries, level, Dialect.LIGHTRICKS) for level in levels[: len(wanted)]]
+            assert found == wanted, (steps, value)
 
 
 def test_a_transformer_is_whole_again_after_it_was_perturbed(ltx: Ltx):

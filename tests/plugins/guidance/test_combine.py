@@ -61,7 +61,7 @@ def answers() -> dict[str, torch.Tensor]:
     }
 
 
-@given(st.floats(0.0, 1.0), st.lists(st.floats(0.0, 1.0), min_size=1, unique=True))
+@given(st.floats(0.0, 1.0, width=32), st.lists(st.floats(0.0, 1.0, width=32), min_size=1, unique=True))
 def test_an_entry_is_the_first_at_or_below_a_level_or_the_smallest_at_or_above_it(level, levels):
     levels = sorted(levels, reverse=True)
     below, above = (entry(levels, level, dialect) for dialect in (Dialect.LIGHTRICKS, Dialect.COMFYUI))
