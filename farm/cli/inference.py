@@ -46,8 +46,16 @@ _NAMES = {
 _TAKING_ONE = set(_NAMES.values()) - {f"--{name}" for name in (*LISTS, _SWITCH, "dry-run", "help")}
 """The options that take exactly one value."""
 
+
+class _Folder(click.Path):
+    """A folder. An empty name stands for the default, as in the original."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "" else super().convert(value, param, ctx)
+
+
 _TYPES: dict[str, Any] = {
-    "output_path": click.Path(path_type=Path, file_okay=False),
+    "output_path": _Folder(path_type=Path, file_okay=False),
     "seed": int,
     "height": int,
     "width": int,
@@ -89,17 +97,22 @@ def _spread(given: Sequence[str]) -> Iterator[str]:
     """
     args = [_in_full(arg) for arg in given]
     lists = {f"--{name}" for name in LISTS}
-    last = {arg: place for place, arg in enumerate(args) if arg in lists}
+    last = {arg.partition("=")[0]: place for place, arg in enumerate(args) if arg.partition("=")[0] in lists}
     taking = ""
     for place, arg in enumerate(args):
         after = args[place + 1] if place + 1 < len(args) else None
         alone = after is None or _is_option(after)
-        if arg in lists:
+        name, equals, _ = arg.partition("=")
+        if name in lists and equals:
+            taking = ""
+            if last[name] == place:
+                yield arg
+        elif arg in lists:
             taking = arg
             if alone:
                 raise click.UsageError(f"{arg} needs at least one value")
         elif taking and not _is_option(arg):
-            if all(one != taking for one in args[place:]) and last[taking] < place:
+            if last[taking] < place:
                 yield from (taking, arg)
         else:
             taking = ""
@@ -127,7 +140,11 @@ def _in_full(arg: str) -> str:
 
 
 def _is_option(arg: str) -> bool:
-    return arg.startswith("-") and not arg.removeprefix("-").replace(".", "", 1).isdigit()
+    """Return whether an argument begins an option. As in the original, "-", numbers and texts with spaces don't."""
+    if arg.partition("=")[0] in _NAMES.values():
+        return True
+    number = arg.removeprefix("-").replace(".", "", 1).isdigit()
+    return len(arg) > 1 and arg.startswith("-") and not number and " " not in arg
 
 
 def _arguments(command: Callable[..., None]) -> Callable[..., None]:
@@ -264,6 +281,9 @@ def _check_folder(folder: Path) -> None:
 def _asked(given: dict[str, Any]) -> InferenceConfig:
     """Return the arguments that were given, with the original's defaults for all others."""
     found = {name: value for name, value in given.items() if value is not None and value != ()}
+    # An empty path is none, as in the original.
+    if found.get("input_media_path") == "":
+        del found["input_media_path"]
     if _SWITCH in found:
         found[_SWITCH] = _switch(found[_SWITCH])
     return InferenceConfig(**{name: list(value) if name in LISTS else value for name, value in found.items()})
@@ -280,7 +300,7 @@ def _prepared(
 
     def take(path: str, field: str, frame: int, strength: float, *, whole: bool) -> None:
         tell(f"preparing {path}")
-        facts = facts_of(field, path, no_upload=False)
+        facts = facts_of(field, path, no_upload=False, as_stored=True)
         assert facts is not None  # it lies on this machine
         needed = frames_of(latents_for(asked.num_frames))
         most = needed if whole else fitting_frames(facts.frames, frame, asked.num_frames)

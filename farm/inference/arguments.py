@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -88,13 +87,6 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
     """
     paths, frames = asked.conditioning_media_paths, asked.conditioning_start_frames
     if not paths:
-        given: Sequence[tuple[str, object]] = (
-            ("conditioning_strengths", asked.conditioning_strengths),
-            ("conditioning_start_frames", frames),
-        )
-        for name, value in given:
-            if value:
-                raise InvalidSpec(name, "requires `conditioning_media_paths`; give the paths too")
         return ()
     if not frames:
         raise InvalidSpec(
@@ -121,3 +113,11 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
     return tuple(
         Conditioning(path, frame, strength) for path, frame, strength in zip(paths, frames, strengths)
     )
+
+
+def unused_arguments(asked: InferenceConfig) -> list[str]:
+    """Return notes that name the arguments without effect because there are no images and clips."""
+    if asked.conditioning_media_paths:
+        return []
+    names = ("conditioning_strengths", "conditioning_start_frames")
+    return [f"{name}: no effect without `conditioning_media_paths`" for name in names if getattr(asked, name)]

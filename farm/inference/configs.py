@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from farm.nearest import did_you_mean
 from farm.options import accepted
@@ -24,7 +24,18 @@ _FIELD = "pipeline_config"
 _POWER = re.compile(r"(?P<sign>[-+]?)(?P<digits>\d+\.?\d*|\.\d+)[eE](?P<power>[-+]?\d{1,2})")
 """A number that YAML 1.1 takes for a text if it lacks the point or the sign of its power: 1e-1, 1.0e3."""
 
+_AS_LEFT_OUT = (
+    "cfg_star_rescale",
+    "stochastic_sampling",
+    "precision",
+    "text_encoder_model_name_or_path",
+    "prompt_enhancer_image_caption_model_name_or_path",
+    "prompt_enhancer_llm_model_name_or_path",
+)
+"""Keys whose value null is as if they were left out."""
+
 Sigma = Annotated[float, Field(gt=0, le=1)]
+Floor = Annotated[float, Field(ge=0, le=1)]
 Number = float | list[float]
 Block = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -37,9 +48,10 @@ class Pass(BaseModel):
     may also be a list, with one value for each noise level in `guidance_timesteps`.
 
     Attributes:
-        num_inference_steps: The number of steps.
+        num_inference_steps: The number of steps. It may be None where `timesteps` are given, which have a number of
+            their own.
         timesteps: The noise levels of the steps (above 0, at most 1), from high to low. If None, the schedule sets
-            them.
+            them. A 0 at the end is left out: a step that begins there changes nothing.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.
         skip_final_inference_steps: How many of the schedule's last steps are left out. The last step that remains still
             ends at noise level 0.
@@ -59,7 +71,7 @@ class Pass(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
-    num_inference_steps: Annotated[int, Field(ge=1)] = 20
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = 20
     timesteps: Annotated[list[Sigma], Field(min_length=1)] | None = None
     skip_initial_inference_steps: Count = 0
     skip_final_inference_steps: Count = 0
@@ -67,12 +79,35 @@ class Pass(BaseModel):
     stg_scale: Number = 1.0
     rescaling_scale: Number = 0.7
     skip_block_list: list[Block] | list[list[Block]] | None = None
-    guidance_timesteps: list[Sigma] | None = None
+    guidance_timesteps: list[Floor] | None = None
     cfg_star_rescale: bool = False
     stochastic_sampling: bool = False
     decode_timestep: float = 0.0
     decode_noise_scale: float | None = None
     tone_map_compression_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_read_there(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Put the one form of a value in place of others that mean the same to Lightricks' script."""
+        found = {key: value for key, value in given.items() if value is not None or key not in _AS_LEFT_OUT}
+        for key in ("stochastic_sampling", "cfg_star_rescale"):
+            if type(found.get(key)) is int and found[key] in (0, 1):
+                found[key] = bool(found[key])
+        if found.get("sampler") is False:
+            del found["sampler"]
+        for key in ("decode_timestep", "decode_noise_scale"):
+            # The list has a value for each of the call's videos.
+            if isinstance(found.get(key), list) and len(found[key]) == 1:
+                (found[key],) = found[key]
+        levels = found.get("timesteps")
+        if isinstance(levels, list) and len(levels) > 1 and _is_zero(levels[-1]):
+            found["timesteps"] = levels[:-1]
+        return found
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == 0
 
 
 class PipelineConfig(Pass):
@@ -278,7 +313,11 @@ def _check_pass(one: Pass, field: str) -> None:
             f"each timestep must be lower than the previous timestep, got {one.timesteps}",
         )
     skipped = one.skip_initial_inference_steps + one.skip_final_inference_steps
-    if one.timesteps is None and skipped and skipped >= one.num_inference_steps:
+    if one.timesteps is None and one.num_inference_steps is None:
+        raise InvalidSpec(
+            f"{field}.num_inference_steps", "must be a number, because there are no `timesteps`"
+        )
+    if one.timesteps is None and skipped and skipped >= (one.num_inference_steps or 0):
         raise InvalidSpec(
             f"{field}.num_inference_steps",
             f"must be more than the number of skipped steps ({skipped}), got {one.num_inference_steps}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from farm.inference.arguments import Conditioning, InferenceConfig, conditionings
+from farm.inference.arguments import Conditioning, InferenceConfig, conditionings, unused_arguments
 from farm.inference.configs import Pass, PipelineConfig
 from farm.outside_text import shown
 from farm.spec import InvalidSpec
@@ -161,7 +161,7 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
     return InferenceJob(
         headline="; ".join(_headline(config, name, bool(model))),
         fields=fields,
-        notes=(*notes, *unhonoured, *_prompt_notes(asked, config)),
+        notes=(*unused_arguments(asked), *notes, *unhonoured, *_prompt_notes(asked, config)),
         media=media,
         made_over=asked.input_media_path,
         implied=frozenset(options.keys() & Pass.model_fields.keys() - one.model_fields_set),

@@ -15,15 +15,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image
 
+from farm.inference.reading import read_pictures
 from farm.media.facts import MediaFacts
-from farm.media.stills import open_still
 from farm.outside_text import shown
 from farm.spec import InvalidSpec
 from farm.timeline import TEMPORAL
@@ -68,7 +67,8 @@ def prepare(
         facts: What is known about the image or clip.
         folder: The folder for the new file.
         size: The video's width and height in pixels.
-        fps: Frames a second of the new file. No frame is dropped or repeated if the clip has another rate.
+        fps: Frames a second of the new file. The clip's pictures at its own rate (see `read_pictures`) are written at this
+            rate, none of them left out.
         frames: The largest number of frames to keep. Later frames of the clip are dropped.
         resize: Whether pictures are scaled to `size`. Otherwise they are only cropped to the proportions of `size`.
         field: The argument that gave the path, for the error.
@@ -81,7 +81,7 @@ def prepare(
     target = _free(folder / name)
     pictures = (
         as_original(picture, size, resize=resize, name=path, field=field)
-        for picture in islice(_pictures(Path(path)), kept)
+        for picture in read_pictures(Path(path), kept)
     )
     if facts.kind == "image":
         Image.fromarray(next(pictures)).save(target, compress_level=1)
@@ -189,18 +189,6 @@ def compress(picture: np.ndarray, crf: int = CRF) -> np.ndarray:
         file.seek(0)
         with av.open(file, "r") as made:
             return next(made.decode(video=0)).to_ndarray(format="rgb24")
-
-
-def _pictures(path: Path) -> Iterator[Image.Image]:
-    """Yield the pictures of an image or clip in RGB, converted with the defaults of FFmpeg, as imageio reads them."""
-    still = open_still(path)
-    if still is not None:
-        yield still.image
-        return
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
-        for frame in container.decode(video=0):
-            turned = Image.fromarray(frame.to_ndarray(format="rgb24"))
-            yield turned.rotate(frame.rotation, expand=True) if frame.rotation % 360 else turned
 
 
 def _write(pictures: Iterator[np.ndarray], path: Path, fps: int) -> None:

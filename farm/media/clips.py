@@ -68,11 +68,14 @@ def _refusing(path: Path) -> Iterator[None]:
         raise MediaError(f"{shown(path)}: is broken and can't be read ({what}); {ACCEPTED}") from error
 
 
-def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
+def probe(
+    path: str | os.PathLike[str], max_frames: int = MAX_FRAMES, *, as_stored: bool = False
+) -> MediaFacts:
     """Decode a whole clip or image once and return its facts.
 
     Args:
         max_frames: The most frames that the file may have, at its own frame rate.
+        as_stored: Whether an animated image counts as its first picture (see `open_still`).
 
     Raises:
         MediaError: The file can't be read, is truncated, or is neither a clip nor an image. Also raised if the file has
@@ -80,7 +83,7 @@ def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFa
     """
     path = Path(path)
     with _refusing(path):
-        still = open_still(path)
+        still = open_still(path, as_stored=as_stored)
         if still is not None:
             size, ignored = still.image.size, ignored_in_image(still.traits)
             return MediaFacts(1, *size, Fraction(0), 0.0, False, False, "image", ignored)

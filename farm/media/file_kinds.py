@@ -16,6 +16,9 @@ HEAD = 4096
 TAIL = 26
 """Bytes at the end of a file that `kind_of` looks at."""
 
+MOVING_WEBP = "an animated WebP image"
+"""What `kind_of` calls an animated WebP, of which Pillow can open the first picture."""
+
 _ANIMATED = "an animated"
 
 _BRANDS = {
@@ -117,7 +120,7 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
         return "a camera's raw image (CR2)"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and head[12:16] == b"VP8X" and head[20:21]:
         # Bit 1 of the flags (RFC 9649, section 2.7.1).
-        return "an animated WebP image" if head[20] & 2 else None
+        return MOVING_WEBP if head[20] & 2 else None
     if _ANYMAP.match(head):
         return "a PNM or PFM image"
     if _SVG.match(head):

@@ -22,6 +22,7 @@ from farm.media.file_kinds import (
     BITS,
     HEAD,
     MASK,
+    MOVING_WEBP,
     REDUCED,
     SUBFILE,
     TAIL,
@@ -63,8 +64,14 @@ def check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def open_still(path: Path) -> Still | None:
+def open_still(path: Path, *, as_stored: bool = False) -> Still | None:
     """Open the image in `path`; return None if the file holds no image.
+
+    Args:
+        path: The file.
+        as_stored: Whether to take a file as Pillow opens it: the first picture of an animated PNG, WebP or GIF, and in
+            transparent parts the colours stored there. Otherwise an animation and a GIF are no image, and transparent
+            parts are black.
 
     Raises:
         MediaError: The file can't be read, is empty, is a broken image, or is of a kind that Pillow would misread.
@@ -80,9 +87,10 @@ def open_still(path: Path) -> Still | None:
             file.seek(max(0, size - TAIL))
             tail = file.read(TAIL)
         tags = _tiff_tags(path) if is_tiff(head) else {}
-        if unread := kind_of(head, tail) or (unread_tiff(tags) if tags else None):
+        unread = kind_of(head, tail) or (unread_tiff(tags) if tags else None)
+        if unread and not (as_stored and unread == MOVING_WEBP):
             raise _unread(path, unread)
-        image = Image.open(path, formats=IMAGE_FORMATS)
+        image = Image.open(path, formats=(*IMAGE_FORMATS, "GIF") if as_stored else IMAGE_FORMATS)
     except UnidentifiedImageError:
         if is_tiff(head):
             raise _unread(path, "a TIFF of an unknown kind") from None
@@ -92,7 +100,7 @@ def open_still(path: Path) -> Still | None:
     except OSError as error:
         raise MediaError(f"{shown(path)}: can't be read: {shown(error.strerror or error)}") from error
     with image:
-        if getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
+        if not as_stored and getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
             return None
         check_size(path, image.width, image.height)
         try:
@@ -103,7 +111,8 @@ def open_still(path: Path) -> Still | None:
             ) from error
         pictures = _pictures(image)
     profile, coded = upright.info.get("icc_profile"), _cicp(path) if image.format == "PNG" else None
-    over_black, transparent = _over_black(_in_8_bits(upright))
+    in_8_bits = _in_8_bits(upright)
+    picture, transparent = (in_8_bits.convert("RGB"), False) if as_stored else _over_black(in_8_bits)
     traits = ImageTraits(
         profile=_other_colours(profile, upright) if profile and not coded else "",
         coded=coded,
@@ -113,7 +122,7 @@ def open_still(path: Path) -> Still | None:
         pictures=pictures,
         transparent=transparent,
     )
-    return Still(over_black, traits)
+    return Still(picture, traits)
 
 
 def _no_file(path: Path) -> str:

@@ -18,6 +18,7 @@ from plugins.guidance.presets import PRESETS
 Scale = Annotated[float, Field(ge=-100, le=100)]
 Strength = Annotated[float, Field(ge=0, le=100)]
 Level = Annotated[float, Field(gt=0, le=1)]
+Floor = Annotated[float, Field(ge=0, le=1)]
 Block = Annotated[int, Field(ge=0, le=1000)]
 Entries = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=200)]
 Strengths = Annotated[tuple[Strength, ...], Field(min_length=1, max_length=200)]
@@ -59,7 +60,7 @@ class LightricksOptions(Options):
         ),
     ] = ()
     guidance_timesteps: Annotated[
-        tuple[Level, ...],
+        tuple[Floor, ...],
         Field(
             max_length=200,
             description="Noise levels, from high to low: one for each value of a list. A step uses the value of the "

@@ -137,7 +137,7 @@ def media_of(
     files: dict[str, Path] = {}
 
     def take(path: str, frame: int, strength: float, *, whole: bool) -> None:
-        facts = probe(path)
+        facts = probe(path, as_stored=True)
         needed = frames_of(latents_for(asked.num_frames))
         most = needed if whole else fitting_frames(facts.frames, frame, asked.num_frames)
         made = prepare(path, facts, folder, size=size, fps=fps, frames=most, resize=whole)

@@ -35,15 +35,16 @@ def _gaussian_blur(picture: torch.Tensor, kernel_size: int, sigma: float) -> tor
 
 
 class _Reader:
-    """A clip's frames, uint8 RGB, each as often as it is in the file."""
+    """A clip's pictures at its frame rate, uint8 RGB. There may be more pictures, or fewer, than frames to count."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         frames = imageio_ffmpeg.read_frames(path)
         width, height = next(frames)["size"]
         self._frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]
 
     def count_frames(self) -> int:
-        return len(self._frames)
+        return imageio_ffmpeg.count_frames_and_secs(self._path)[0]
 
     def get_data(self, index: int) -> np.ndarray:
         return self._frames[index]

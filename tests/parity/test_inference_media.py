@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
@@ -18,6 +18,7 @@ pytest.importorskip("ltx_video", reason="NOT VERIFIED: Lightricks' package isn't
 from farm.inference.arguments import InferenceConfig
 from farm.inference.media import as_original, fitting_frames, prepare
 from farm.inference.output_names import output_name, words_of
+from farm.inference.reading import read_pictures
 from farm.media.clips import iter_frames, probe
 from tests.parity.script import script
 
@@ -83,6 +84,73 @@ def test_a_clip_is_prepared_to_the_same_pixels_and_keeps_them_on_its_way_to_the_
     assert (made.frames, made.cut, facts.frames, facts.fps) == (17, 4, 17, Fraction(30))
     ours = np.stack(list(iter_frames(made.path, facts.width, facts.height, Fraction(30))))
     assert np.array_equal(ours, bytes_of(theirs))
+
+
+def write(path: Path, codec: str, pix_fmt: str, size: tuple[int, int], times: list[int], **options: str):
+    """Write a frame of moving blocks for each time, in 25ths of a second."""
+    picture = np.asarray(dict(pictures(*size))["blocks"])
+    with av.open(str(path), "w") as file:
+        stream = cast(av.VideoStream, file.add_stream(codec, rate=25, options=options))
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        for number, time in enumerate(times):
+            moved = np.ascontiguousarray(np.roll(picture, 5 * number, 1))
+            frame = av.VideoFrame.from_ndarray(moved, format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+
+
+EVEN = list(range(9))
+HELD = [*range(4), *range(7, 19, 3), 19, 40, 41]
+"""Times of frames, some held longer than others."""
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "size", "times", "options"),
+    [
+        ("held.mp4", "libx264", "yuv420p", (96, 64), HELD, {}),
+        ("held.mkv", "libx264", "yuv420p", (96, 64), HELD, {}),
+        ("held.avi", "mjpeg", "yuvj420p", (96, 64), HELD, {}),
+        ("b_frames.avi", "libx264", "yuv420p", (96, 64), EVEN, {"bf": "2"}),
+        ("deep.mp4", "libx264", "yuv420p10le", (96, 64), EVEN, {}),
+        ("fields.mp4", "libx264", "yuv420p", (96, 64), EVEN, {"flags": "+ilme+ildct"}),
+        ("odd.mkv", "ffv1", "yuv420p", (97, 63), EVEN, {}),
+    ],
+)
+def test_a_clip_of_any_kind_is_read_to_the_same_pictures(
+    tmp_path: Path,
+    name: str,
+    codec: str,
+    pix_fmt: str,
+    size: tuple[int, int],
+    times: list[int],
+    options: dict,
+):
+    write(tmp_path / name, codec, pix_fmt, size, times, **options)
+    reader = script.imageio.get_reader(str(tmp_path / name))
+    count = reader.count_frames()
+    assert probe(tmp_path / name).frames == count
+    for number, ours in enumerate(read_pictures(tmp_path / name, count)):
+        assert np.array_equal(np.asarray(ours), reader.get_data(number)), number
+    assert number == count - 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("kind", ["png", "apng", "gif", "webp"])
+def test_of_an_image_that_moves_or_is_clear_in_parts_the_same_pixels_are_used(
+    tmp_path: Path, mode: str, kind: str
+):
+    picture = dict(pictures(96, 64))["blocks"]
+    picture.putalpha(Image.fromarray(np.arange(96 * 64, dtype=np.uint8).reshape(64, 96)))
+    path = tmp_path / f"picture.{'png' if kind == 'apng' else kind}"
+    more = [] if kind == "png" else [picture.transpose(Image.Transpose.ROTATE_180).convert(mode)]
+    extra: dict[str, Any] = {"transparency": 3} if mode == "P" and kind != "apng" else {}
+    picture.convert(mode).save(path, save_all=bool(more), append_images=more, **extra)
+    facts = probe(path, as_stored=True)
+    assert (facts.kind, facts.frames) == ("image", 1)
+    theirs = script.load_media_file(str(path), 64, 96, 1, NONE, just_crop=True)
+    made = prepare(str(path), facts, tmp_path, size=(96, 64), fps=30, frames=1, resize=False)
+    assert np.array_equal(np.asarray(Image.open(made.path)), bytes_of(theirs)[0])
 
 
 def test_an_image_file_is_prepared_to_the_same_pixels(tmp_path: Path):

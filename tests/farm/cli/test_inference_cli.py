@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from farm.cli import main
-from farm.cli.inference import _spread
+from farm.cli.inference import _asked, _spread, inference
+from farm.inference.arguments import InferenceConfig
 from tests.farm.cli.conftest import Farmctl
 from tests.farm.cli.runs import PROGRAM, environment
 from tests.farm.media.clips import noise_clip
@@ -194,6 +195,17 @@ def test_a_video_to_rework_may_fill_the_last_latent_and_be_mixed_with_another(
     assert told.exit_code == 0, told.output
 
 
+def test_a_moving_image_is_held_as_its_first_picture(farmctl: Farmctl, tmp_path: Path):
+    moving = tmp_path / "moving.gif"
+    first, *more = (Image.new("RGB", (128, 96), (60 * shade, 0, 0)) for shade in range(9))
+    first.save(moving, save_all=True, append_images=more)
+    held = ("--conditioning_media_paths", moving, "--conditioning_start_frames", 0)
+    told = farmctl(*bottle(*TINY, *SMALL, "--num_frames", 9, *held, "--dry-run"))
+    assert told.exit_code == 0 and "this clip's" not in told.stderr
+    # A clip of 9 frames would be the whole video.
+    assert "window/0" in told.stdout, told.output
+
+
 def test_a_refused_job_leaves_no_folder(farmctl: Farmctl, tmp_path: Path):
     folder = tmp_path / "new" / "outputs"
     told = farmctl(*bottle(*TINY, "--width", 33, "--output_path", folder))
@@ -265,10 +277,25 @@ def test_images_that_overlap_are_named_as_they_were_given(farmctl: Farmctl, tmp_
         ("--dry_run --pro=--x", "--dry-run --prompt=--x"),
         ("--offload_to_cpu --seed 3", "--offload_to_cpu true --seed 3"),
         ("--offload_to_cpu False", "--offload_to_cpu False"),
+        ("--conditioning_media_paths=a --conditioning_media_paths=b", "--conditioning_media_paths=b"),
+        ("--conditioning_media_paths a b --conditioning_media_paths=c", "--conditioning_media_paths=c"),
+        ("--conditioning_media_paths=a --conditioning_media_paths b", "--conditioning_media_paths b"),
+        ("--conditioning_media_paths a --conditioning_media_paths - --seed=3", "--conditioning_media_paths - --seed=3"),
     ],
 )  # fmt: skip
 def test_values_after_one_another_belong_to_the_option_before_them(given: str, read: str):
     assert list(_spread(given.split())) == read.split()
+
+
+def test_a_value_may_begin_with_a_hyphen_if_it_has_a_space():
+    option = "--conditioning_media_paths"
+    assert list(_spread([option, "- a.png", "b"])) == [option, "- a.png", option, "b"]
+
+
+def test_an_empty_path_is_as_none():
+    given = inference.make_context("inference", ["--output_path", "", "--input_media_path", ""]).params
+    asked = _asked({name: value for name, value in given.items() if name not in ("model", "dry_run")})
+    assert (asked.output_path, asked.input_media_path) == (InferenceConfig().output_path, None)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,11 @@ LEAST = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors"}
         (LEAST | {"num_inference_steps": True}, "pipeline_config.num_inference_steps: must be a whole number at least 1, got True"),
         (LEAST | {"guidance_scale": "3"}, "pipeline_config.guidance_scale: must be a number, or a list of numbers, got '3'"),
         (LEAST | {"timesteps": []}, "pipeline_config.timesteps: must be a list of numbers above 0 and at most 1, and not empty, got []"),
-        (LEAST | {"timesteps": [1.0, 0]}, "pipeline_config.timesteps: must be a list of numbers above 0 and at most 1, got [1.0, 0]"),
+        (LEAST | {"timesteps": [1.0, 0, 0]}, "pipeline_config.timesteps: must be a list of numbers above 0 and at most 1, got [1.0, 0, 0]"),
+        (LEAST | {"timesteps": [0]}, "pipeline_config.timesteps: must be a list of numbers above 0 and at most 1, got [0]"),
+        (LEAST | {"num_inference_steps": None}, "pipeline_config.num_inference_steps: must be a number, because there are no `timesteps`"),
+        (LEAST | {"stochastic_sampling": 2}, "pipeline_config.stochastic_sampling: must be true or false, got 2"),
+        (LEAST | {"decode_timestep": [0.1, 0.2]}, "pipeline_config.decode_timestep: must be a number, got [0.1, 0.2]"),
         (LEAST | {"skip_block_list": [3, [2]]}, "pipeline_config.skip_block_list: must be a list of whole numbers at least 0, or a list of lists of whole numbers at least 0, got [3, [2]]"),
         (LEAST | {"decode_timestep": "1e-1"}, "pipeline_config.decode_timestep: must be a number, got '1e-1'; YAML takes 1e-1 for a text, so write 0.1 or 1.0e-1"),
         (LEAST | {"stg_scale": [1, "1.5e12"]}, "pipeline_config.stg_scale: must be a number, or a list of numbers, got [1, '1.5e12']; YAML takes 1.5e12 for a text, so write 1.5e+12"),
@@ -174,6 +178,38 @@ def test_a_key_that_is_not_honoured_is_refused_by_name(settings: dict, refusal: 
     with pytest.raises(InvalidSpec) as refused:
         find_config(str(path))
     assert str(refused.value) == refusal
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"decode_timestep": [0.1], "decode_noise_scale": [0.2]}, {"decode_timestep": 0.1, "decode_noise_scale": 0.2}),
+        ({"timesteps": [1.0, 0.5, 0.0]}, {"timesteps": [1.0, 0.5]}),
+        ({"stochastic_sampling": 1, "cfg_star_rescale": 0}, {"stochastic_sampling": True, "cfg_star_rescale": False}),
+        ({"stochastic_sampling": None, "cfg_star_rescale": None, "precision": None, "sampler": False}, {}),
+        ({"prompt_enhancer_llm_model_name_or_path": None, "text_encoder_model_name_or_path": None}, {}),
+        ({"prompt_enhancer_image_caption_model_name_or_path": None}, {}),
+    ],
+)  # fmt: skip
+def test_values_that_mean_the_same_are_taken_alike(settings: dict, same: dict):
+    two = {"pipeline_type": "multi-scale"}
+    multi_scale: dict[str, object] = {**two, "first_pass": {}}
+    none: dict[str, object] = {}
+    for taken in (none, multi_scale):
+        config, other = checked_config(LEAST | taken | settings), checked_config(LEAST | taken | same)
+        assert config == other and config.model_fields_set == other.model_fields_set
+    if settings.keys() <= Pass.model_fields.keys():
+        assert (
+            checked_config(LEAST | two | {"first_pass": settings}).rendered()
+            == checked_config(LEAST | two | {"first_pass": same}).rendered()
+        )
+
+
+def test_timesteps_need_no_number_of_steps_and_guidance_may_change_at_0():
+    settings = {"num_inference_steps": None, "guidance_timesteps": [0.5, 0], "guidance_scale": [3, 1]}
+    assert checked_config(LEAST | {"timesteps": [1.0, 0.5]} | settings).guidance_timesteps == [0.5, 0]
+    two = {"pipeline_type": "multi-scale", "first_pass": {"timesteps": [1.0]}}
+    assert checked_config(LEAST | two | settings).rendered().timesteps == [1.0]
 
 
 @pytest.mark.parametrize(("content", "problem"), [("a: [", "is not valid YAML: line 1: expected the node content"), ("a: 1\nb: c: d\n", "is not valid YAML: line 2: mapping values are not allowed here$"), ("a: \a", "is not valid YAML: character 4 .0x7. can't"), (b"a: \xff", "must be UTF-8, but byte 4"), ("a: 2024-13-40", ": month must be"), ("- 1", "must contain keys"), ("1: 2", "must contain keys"), ("", "must contain keys")])  # fmt: skip

@@ -357,7 +357,6 @@ def test_a_prompt_that_the_original_would_enhance_gets_a_note():
     ("given", "field"),
     [
         ({"conditioning_media_paths": ["a"]}, "conditioning_start_frames"),
-        ({"conditioning_start_frames": [0]}, "conditioning_start_frames"),
         ({"conditioning_media_paths": ["a", "b"], "conditioning_start_frames": [0]}, "conditioning_start_frames"),
         ({"conditioning_media_paths": ["a"], "conditioning_start_frames": [121]}, "conditioning_start_frames"),
         ({"conditioning_media_paths": ["a"], "conditioning_start_frames": [-1]}, "conditioning_start_frames"),
@@ -369,6 +368,15 @@ def test_lists_that_do_not_belong_together_are_refused(given: dict, field: str):
     with pytest.raises(InvalidSpec) as refused:
         job("ltxv-2b-0.9.5", **given)
     assert refused.value.field == field
+
+
+def test_arguments_for_media_that_are_not_given_are_named():
+    found = job("ltxv-2b-0.9.5", conditioning_strengths=[2], conditioning_start_frames=[500])
+    assert found.notes[:2] == (
+        "conditioning_strengths: no effect without `conditioning_media_paths`",
+        "conditioning_start_frames: no effect without `conditioning_media_paths`",
+    )
+    assert found.media == () and found.fields == job("ltxv-2b-0.9.5").fields
 
 
 @pytest.mark.parametrize("noise", [-1, 10.5, float("nan")])
