@@ -95,6 +95,10 @@ def this_process(program: str) -> str:
     return f"{program}, pid {os.getpid()} on {socket.gethostname()}"
 
 
+PID_SECONDS = 5.0
+"""For how long a child that has just begun may not have written its pid yet."""
+
+
 class DetachedProcess(abc.ABC):
     """A process that has its own session, so it outlives the process that started it.
 
@@ -268,8 +272,7 @@ class DetachedProcess(abc.ABC):
 
     def _running_pid(self) -> int | None:
         self._collect()
-        # A child that has just begun has not written its pid yet.
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + PID_SECONDS
         while self._locked():
             pid = _written_pid(self.pid_file)
             if pid is not None and self._holds_lock(pid):

@@ -17,6 +17,7 @@ import pytest
 
 from farm.damaged_files import DamagedFile
 from farm.log_file import MAX_BYTES
+from farm.processes import detached
 from farm.processes.detached import DetachedProcess, running_in
 from farm.processes.ray_launch import LOGS_SECONDS
 from farm.processes.ray_process import RayHead, Raylet, ray_environment
@@ -161,7 +162,10 @@ def test_a_lock_that_is_no_file_is_named_and_nobody_waits_for_it(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "noise", "folder", "pipe", "text", "another"])
-def test_a_broken_pid_file_neither_hides_a_process_nor_names_a_stranger(tmp_path: Path, kind: str) -> None:
+def test_a_broken_pid_file_neither_hides_a_process_nor_names_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(detached, "PID_SECONDS", 0.5)
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     sleeper = Sleeper(tmp_path)
     pid = sleeper.start()

@@ -148,7 +148,7 @@ def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 1_500), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(2, 5))
+@given(st.integers(1, 500), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(2, 5))
 def test_any_devices_get_a_layout_that_delivers_all_or_are_told_what_is_too_small(frames, held, overlap):
     model = OFFERS.models["ltx-tiny"]
     devices = [CandidateDevice("d", 1e12, max(model.decode_bytes(n, 256, 160, "fp32"), model.denoise_bytes(n * 40, "fp32", 1)))
