@@ -23,7 +23,7 @@ VERSION = 3
 """The newest version of plans that this code reads and writes. Plans from before there were versions count as 0.
 
 A plan gets the lowest version that says all of it, so that an older renderer refuses only what it can't do. Version 3 has
-clips of which the model sees several latents beside the video's own.
+clips that are placed as in Lightricks' pipeline.
 """
 
 OPTIONS_VERSION = 2

@@ -1,4 +1,4 @@
-"""What tests take for granted and go on with: they fail where it isn't so."""
+"""Helpers that return a value which a test goes on with. They fail the test if there is no such value."""
 
 from __future__ import annotations
 

@@ -48,8 +48,7 @@ class Pass(BaseModel):
     may also be a list, with one value for each noise level in `guidance_timesteps`.
 
     Attributes:
-        num_inference_steps: The number of steps. It may be None where `timesteps` are given, which have a number of
-            their own.
+        num_inference_steps: The number of steps. None: there is one step for each of `timesteps`.
         timesteps: The noise levels of the steps (above 0, at most 1), from high to low. If None, the schedule sets
             them. A 0 at the end is left out: a step that begins there changes nothing.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.

@@ -17,7 +17,7 @@ TAIL = 26
 """Bytes at the end of a file that `kind_of` looks at."""
 
 MOVING_WEBP = "an animated WebP image"
-"""What `kind_of` calls an animated WebP, of which Pillow can open the first picture."""
+"""The name that `kind_of` gives to an animated WebP. Pillow can open the first picture of such a file."""
 
 _ANIMATED = "an animated"
 

@@ -90,7 +90,7 @@ class LtxOptions(Options):
             ge=0,
             le=199,
             description="Number of steps to skip at the beginning of the schedule. The job must rework a video: the "
-            "video is noised to the level of the first step that remains. No step is skipped if timesteps is given.",
+            "video is noised to the level of the first step that remains. If timesteps is given, no step is skipped.",
         ),
     ] = 0
     skip_final_inference_steps: Annotated[
@@ -99,7 +99,7 @@ class LtxOptions(Options):
             ge=0,
             le=199,
             description="Number of steps to skip at the end of the schedule. The last step that remains goes to noise "
-            "level 0. No step is skipped if timesteps is given.",
+            "level 0. If timesteps is given, no step is skipped.",
         ),
     ] = 0
     decode_timestep: Annotated[

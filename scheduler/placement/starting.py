@@ -29,7 +29,7 @@ _TOLD = ((3600, "an hour"), (1800, "half an hour"), (600, "10 minutes"), (300, "
 """Told in steps: it stands beside every task that waits for it, and is written anew whenever it changes."""
 
 NODE_GONE = "Ray no longer has this node, so it starts no renderer there"
-"""What the bridge says when Ray's head refuses a renderer because it has given up the node's raylet."""
+"""The bridge's message if Ray's head has given up a node's raylet, and so refuses to start a renderer there."""
 
 _GIVEN_UP = (NODE_GONE, "because its node has died")
 """Words of messages about a raylet that Ray's head has given up. The second ones are Ray's own."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 from sqlalchemy import select
@@ -19,21 +21,21 @@ class Collected(Checked):
 
     gone: set[str]
 
+    @abstractmethod
     def give_away(self) -> None:
         """Gives every ready task to a free device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def succeed(self, which: int, upload: bool, late: bool, wrong: int) -> None:
         """Says of an attempt that it succeeded, with an epoch that is off by `wrong`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self, which: int) -> None:
         """Cancels a job, by its place in the list of all."""
-        raise NotImplementedError
 
+    @abstractmethod
     def retry(self, which: int, what: str) -> None:
         """Has a job that ended tried again: "all" of it, what "failed" or "one" task."""
-        raise NotImplementedError
 
     @rule()
     def files_are_collected(self) -> None:
