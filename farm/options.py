@@ -264,7 +264,10 @@ def _clearest(error: ValidationError) -> Mapping[str, Any]:
     type says more than one of a wrong type, and one within a list more than one of the whole.
     """
     errors = error.errors()
-    same = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    of_option = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    # A list whose entries are wrong counts as too short as well.
+    within = {one["loc"][:length] for one in of_option for length in range(len(one["loc"]))}
+    same = [one for one in of_option if one["loc"] not in within]
     return min(
         same, key=lambda one: (one["type"] in _SHAPES, -sum(isinstance(part, int) for part in one["loc"]))
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from farm.options import Offer, assigned, assignments, listed, options_of, settle
@@ -40,6 +42,42 @@ CHOSEN: dict[str, Offer] = {
 )
 def test_an_option_is_json_or_else_text(text, wanted):
     assert assigned(text) == wanted
+
+
+NONSENSE: tuple[object, ...] = ("nonsense", True, None, -1e9, [["x"]], {}, {"a": "b"}, [], [True], ["x"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "offer"),
+    [
+        (kind, offer)
+        for kind, some in OFFERS.offers().items()
+        for offer in some
+        if options_of(offer).model_fields
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name,
+)
+def test_every_option_says_in_the_farms_words_what_it_accepts(kind, offer):
+    """Not in those of the library that checks it."""
+    refused = 0
+    for name, value in itertools.product(options_of(offer).model_fields, NONSENSE):
+        try:
+            settle({name: value}, {kind: offer}, OFFERS.offers())
+        except InvalidSpec as refusal:
+            assert refusal.field.startswith(f"options.{name}") and "must " in refusal.problem, refusal
+            assert "should" not in refusal.problem, refusal
+            refused += 1
+    assert refused >= 4 * len(options_of(offer).model_fields)
+
+
+def test_an_entry_of_the_wrong_kind_is_named_and_an_empty_list_is_told_what_it_lacks():
+    chosen = {"guidance": OFFERS.guidances["lightricks"]}
+    for value, words in (
+        ([1, "x"], r"\.1: must be a number"),
+        ([], ": must be a list with 1 or more entries"),
+    ):
+        with pytest.raises(InvalidSpec, match=f"^options.guidance_scale{words}"):
+            settle({"guidance_scale": value}, chosen, OFFERS.offers())
 
 
 @pytest.mark.parametrize("text", ["eta", "=1", " =1", ""])
