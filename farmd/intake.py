@@ -21,7 +21,6 @@ from farm.config import FarmConfig
 from farm.media.clips import MediaError, MediaFacts, iter_frames, probe, resampled_count
 from farm.media.picture import psnr
 from farm.nearest import did_you_mean
-from farm.options import Offer, settle
 from farm.outside_text import file_name, shown
 from farm.planning import ModelFacts, Placing, Plan, PlanFailed, Strategy, TaskKind
 from farm.plugins import Catalogue
@@ -38,7 +37,7 @@ from scheduler.placement.values import ReadyTask, Slot
 from scheduler.planning.conditions import PreparedMedia, check_apart, longest, source_of
 from scheduler.planning.denoising import DEFAULT_GUIDANCE
 from scheduler.planning.layout import CandidateDevice
-from scheduler.planning.plan import make_plan, strategy_of
+from scheduler.planning.plan import make_plan, settled_options, strategy_of
 
 _Offer = TypeVar("_Offer")
 
@@ -105,14 +104,8 @@ class Intake:
         weights = self._weights(model)
         sampler = _choose("sampler", spec.sampler or model.sampler, self.catalogue.samplers)
         guidance = _choose("guidance", spec.guidance or DEFAULT_GUIDANCE, self.catalogue.guidances)
-        chosen: dict[str, Offer] = {
-            "model": model,
-            "strategy": strategy,
-            "sampler": sampler,
-            "guidance": guidance,
-        }
         with _planning_with(strategy):
-            options = settle(spec.options, chosen, self.catalogue.offers())
+            options = settled_options(spec, model, strategy, sampler, guidance, self.catalogue.offers())
         media, notes = self._media(spec, model.placed(options.by_kind["model"]))
         slots = slots_of(self._store.nodes.list())
         storyboard = self._storyboard(spec, model)

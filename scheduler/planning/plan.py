@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from farm.options import Offer, changed, settle
+from farm.options import Settled as SettledOptions
 from farm.plan import FIRST_VERSION, OPTIONS_VERSION, VERSION, Crop, JobPart, Media
 from farm.planning import (
     ModelFacts,
@@ -97,13 +98,7 @@ def make_plan(
     """
     steps = spec.steps or model.steps
     scale = model.guidance_scale if spec.guidance_scale is None else spec.guidance_scale
-    chosen: dict[str, Offer] = {
-        "model": model,
-        "strategy": strategy,
-        "sampler": sampler,
-        "guidance": guidance,
-    }
-    options = settle(spec.options, chosen, offers)
+    options = settled_options(spec, model, strategy, sampler, guidance, offers)
     placing = model.placed(options.by_kind["model"])
     check_apart(media, spec.frames, placing)
     listed = in_order(media)
@@ -315,6 +310,30 @@ def make_plan(
         sampler=sampler.name,
         guidance=guidance.name,
     )
+
+
+def settled_options(
+    spec: JobSpec,
+    model: ModelFacts,
+    strategy: Strategy,
+    sampler: SamplerFacts,
+    guidance: GuidanceFacts,
+    offers: Mapping[str, Iterable[Offer]],
+) -> SettledOptions:
+    """Return the spec's options, checked and sorted by the plugins that take them.
+
+    Args: see `make_plan`.
+
+    Raises:
+        InvalidSpec: An option is unknown or has a wrong value.
+    """
+    chosen: dict[str, Offer] = {
+        "model": model,
+        "strategy": strategy,
+        "sampler": sampler,
+        "guidance": guidance,
+    }
+    return settle(spec.options, chosen, offers)
 
 
 def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str) -> ModelBinding:

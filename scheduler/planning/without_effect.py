@@ -175,6 +175,10 @@ def _options(settled: Settled) -> list[str]:
         )
     if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in settled.media):
         said.append("image_cond_noise_scale: has no effect, because no media is given at strength 1")
+    if source_of(settled.media, spec.frames) != source_of(settled.media, spec.frames, settled.placing):
+        said.append(
+            "placing: with 'lightricks', a clip of the video's length is held at its strength, and not reworked"
+        )
     said += [
         f"{name}: has no effect, because no media is given"
         for name in ("padding", "placing")

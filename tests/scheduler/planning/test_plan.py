@@ -237,6 +237,17 @@ def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strateg
     assert any("9 of the clip's 25 frames beside" in note for note in plan.notes), plan.notes
 
 
+@pytest.mark.parametrize("placing", ["farm", "lightricks"])
+def test_a_clip_of_the_videos_length_is_reworked_or_held_and_a_note_says_which(placing):
+    clip, option = PreparedMedia("a", 0, 97, 0.4), {"placing": placing}
+    plan = plan_of(media=[clip], frames=97, options=option, strategy="autoregressive")
+    (task,) = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    told = WindowTask.of(task.payload)
+    held = placing == "lightricks"
+    assert (told.sigmas[0], bool(told.base), bool(told.conditions)) == (1.0 if held else 0.6, not held, held)
+    assert any(note.startswith("placing: with 'lightricks', a clip") for note in plan.notes) == held
+
+
 def test_a_plan_without_such_a_clip_is_read_by_older_renderers():
     """The option alone says nothing of which an older renderer would make another video."""
     plan = plan_of(media=[PreparedMedia("a", 13, 10, 1.0)], options={"placing": "lightricks"}, frames=400)
