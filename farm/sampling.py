@@ -134,7 +134,7 @@ levels are."""
 
 
 def _nothing_drawn() -> Tensor:
-    raise RuntimeError("noise: must be given, because this sampler draws noise")
+    raise RuntimeError("noise: must be given, because this sampler adds noise")
 
 
 @dataclass(frozen=True)

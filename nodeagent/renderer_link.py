@@ -213,7 +213,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         )
 
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
-        """Tell the renderer that works on the attempt to stop.
+        """Tell a renderer to stop: the one that works on the attempt.
 
         The renderer is killed if it hasn't stopped after the grace seconds in `cancel`. With 0 it is never killed.
         """

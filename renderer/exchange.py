@@ -93,8 +93,8 @@ class Overlaps:
 
         Args:
             here: this renderer's name.
-            places: the names of the renderers that work on the neighbours, by the neighbours' keys. A neighbour whose
-                renderer the farm doesn't know is missing.
+            places: the names of the renderers that work on the neighbours, by the neighbours' keys. If the farm
+                doesn't know the renderer of a neighbour, the dict has no entry for it.
         """
         with self._changed:
             members = self._groups.pop(group, {})

@@ -118,9 +118,7 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
         aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
     click.echo(f"the farm's database is restored from {file}")
     if aside:
-        note(
-            f"the old database file was damaged, or was no farm's database; the command moved this old file to {aside}"
-        )
+        note(f"the old database file was damaged, or wasn't the database of a farm; it is now at {aside}")
     note(f"artifacts are not part of a backup; the farm looks for artifacts in {config.artifact_url}")
 
 

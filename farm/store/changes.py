@@ -173,8 +173,8 @@ def discard(transaction: Transaction, attempt_id: str) -> None:
 def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
     """Put a running task back in the queue, to be dispatched again. Return whether the task is ready at once.
 
-    The task isn't ready if a result that it needs has been lost. The task then waits until that result is made again.
-    It also gets a new epoch (a number that goes up), so that no earlier attempt at the task can deliver a result.
+    The task isn't ready if a result that it needs has been lost. The task then waits until that result is made again,
+    and gets a new epoch (a number that goes up), so that no earlier attempt at the task can deliver a result.
     """
     if not lacks(transaction.connection, task_id):
         move_task(transaction, task_id, TaskState.RUNNING, TaskState.READY, **values)

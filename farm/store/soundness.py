@@ -43,12 +43,12 @@ def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
 
 
 def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
-    """Return which columns are missing in a database that has today's schema; "" if none is missing.
+    """Return which columns a database lacks, although it is marked as having today's schema; "" if it lacks none.
 
     The function has no side effects.
 
     Args:
-        columns: For the name of each table, the names of the columns that the table has.
+        columns: A dict from each table's name to the names of the columns that the table has.
     """
     for name, table in metadata.tables.items():
         if lacking := sorted(set(table.columns.keys()) - set(columns[name])):

@@ -81,7 +81,7 @@ class StepGuidance:
     Attributes:
         cfg: Strength of classifier-free guidance; 1 is off.
         stg: Strength of spatio-temporal guidance; 0 is off.
-        rescale: Strength of rescaling; 0 is off, 1 is full, whichever program's conventions the job follows.
+        rescale: Strength of rescaling; 0 is off, 1 is full. Both dialects have this scale here.
         blocks: Numbers of the perturbed transformer blocks.
         skips: Whether this step runs without the model.
     """

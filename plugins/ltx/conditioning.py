@@ -55,7 +55,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """For each extra latent, return the index of the window's own latent at the same time.
+        """For each extra latent, return the index of the window's own latent that shows the same moment.
 
         For an extra latent before the window, the index is 0.
         """
@@ -137,7 +137,7 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
                 )
             if condition.strength < 1.0 and condition.noise is None:
                 raise ValueError(
-                    f"noise: must be given at strength {condition.strength}; "
+                    f"noise: must be given, because the strength is {condition.strength}; "
                     "any strength below 1 mixes the latents with noise"
                 )
             if condition.noise is not None and condition.noise.shape != condition.latents.shape:

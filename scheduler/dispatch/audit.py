@@ -24,8 +24,8 @@ def missed(
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
     """Find attempts that the store calls running, although no renderer works on them.
 
-    Times are in seconds of the daemon's CLOCK_BOOTTIME. A node that isn't connected can't name its attempts. So an
-    attempt of such a node is not found until the attempt's lease runs out.
+    Times are in seconds of the daemon's CLOCK_BOOTTIME. A node that isn't connected can't name its attempts. So this
+    function doesn't return an attempt of such a node until the attempt's lease has run out.
 
     Args:
         live: All attempts that have not ended.

@@ -35,7 +35,7 @@ class PreparedMedia:
 
     @property
     def stop(self) -> int:
-        """The number of the delivered frame after the last frame of the image or clip."""
+        """The index of the first frame after the image or clip, counted from the first delivered frame."""
         return self.frame + self.frames
 
 
