@@ -92,8 +92,9 @@ class Artifacts(Settings):
 
 
 class Keep(Settings):
-    """How long the farm keeps the artifacts of ended jobs. It never removes videos, sidecars and logs, nor the clips of
-    failed or cancelled jobs. If a failed or cancelled job is retried, the farm makes its removed artifacts again."""
+    """How long the farm keeps the artifacts of ended jobs. It never removes finished videos, sidecars and logs, nor the
+    clips that a failed or cancelled job was given. If such a job is retried, the farm makes its removed artifacts
+    again."""
 
     days: float = Field(
         14.0,

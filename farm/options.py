@@ -209,7 +209,7 @@ def takers(key: str, chosen: Mapping[str, Offer]) -> list[tuple[str, str]]:
     """Return which of a job's plugins know an option.
 
     Args:
-        key: The option's name, alone or after a kind and a dot.
+        key: The option's name, or KIND.NAME, where KIND is a kind of plugin.
         chosen: The job's plugins, by kind.
 
     Returns:

@@ -80,7 +80,7 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
         case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
                 f"the server at {server} is not the farm of this profile: the profile's CA did not sign the "
-                "server's certificate. The profile may be from another farm, or older than the farm's home folder. "
+                "server's certificate. The profile may be from another farm, or from before this farm's home folder was made anew. "
                 "On the farm's machine, export a new profile with `farmctl client export FILE`"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):

@@ -67,8 +67,8 @@ def prepare(
         facts: What is known about the image or clip.
         folder: The folder for the new file.
         size: The video's width and height in pixels.
-        fps: Frames a second of the new file. The clip's pictures at its own rate (see `read_pictures`) are written at this
-            rate, none of them left out.
+        fps: Frames a second of the new file. Each picture that `read_pictures` gives for the clip becomes one frame of
+            the new file, whatever the clip's own rate is.
         frames: The largest number of frames to keep. Later frames of the clip are dropped.
         resize: Whether pictures are scaled to `size`. Otherwise they are only cropped to the proportions of `size`.
         field: The argument that gave the path, for the error.

@@ -138,7 +138,7 @@ class Pace:
         return before, pictures - before
 
     def end(self) -> int:
-        """Return how often the last frame is shown again at the end."""
+        """Return how many more times the last frame is shown at the end."""
         return sorted(self._before)[1]
 
 

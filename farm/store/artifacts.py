@@ -215,7 +215,7 @@ class Artifacts:
             return set(transaction.connection.scalars(known))
 
     def locations(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return the locations of those of the given artifacts that the database contains.
+        """Return the locations of the given artifacts, leaving out artifacts that the database doesn't contain.
 
         Raises:
             Deposed: Another process leads the farm now.

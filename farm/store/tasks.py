@@ -1,4 +1,4 @@
-"""Transactions about tasks for placement, which chooses a device for each ready task."""
+"""The database transactions on tasks that placement uses. Placement chooses a device for each ready task."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Cross-fade the latents that two windows made for the same times.
 
     Both arguments and the result are [C, k, h, w]. The weights of ``left`` are ``linspace(1, 0, k + 2)[1:-1]``. The end
-    weights 1 and 0 belong to the latents just before and just after, which come from one window alone.
+    weights 1 and 0 belong to the latents just before and just after these times; only one window makes each of those.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
     Raises ValueError if the shapes differ.
     """

@@ -52,8 +52,8 @@ class Sizing:
         """Choose the lengths of the windows and decode spans for the candidate devices.
 
         Args:
-            laid_out: The windows as for `--layout fixed`, which ignores the devices.
-            spans: The decode spans as for `--layout fixed`.
+            laid_out: The windows that `--layout fixed` would give. That layout ignores the devices.
+            spans: The decode spans (the latents that one task decodes) that `--layout fixed` would give.
 
         Returns:
             Three values: the timeline with its new cuts, the windows, and the decode spans.

@@ -92,11 +92,11 @@ def render(
 
 
 def alone(ltx: Ltx, steps: int) -> Maker:
-    """Return a maker that renders each video as one window, with the model by itself.
+    """Return a function that renders each video as one window, with the model alone, without a farm.
 
     The latents of the given images and clips replace latents of the window. A clip that begins later than the video
-    must begin at the last frame of a latent. The first latent of that clip stands for this one frame. It is dropped, as
-    on the farm.
+    must begin at the last frame of a latent. The clip's first latent stands for that frame only, and is dropped, as on
+    the farm.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
