@@ -21,7 +21,6 @@ import numpy as np
 import psutil
 from fault_network import DAEMON, Cable, SmallDisk, brought_in
 from fault_schedule import Sight, Try
-from safetensors.numpy import load_file
 from sqlalchemy import create_engine, select, text
 
 from farm.artifacts import ArtifactStore
@@ -32,7 +31,18 @@ from farm.store.store import Store
 from farm.store.tables import events
 from farm.v1 import jobs_pb2, nodes_pb2
 from farm.wire.profile import NoProfile
-from tests.farm_under_test import in_nobodys_hand
+from tests.farm_processes import (
+    BRIDGE,
+    HEAD,
+    RAYLET,
+    RENDERER,
+    first,
+    in_nobodys_hand,
+    of_farm,
+    raised_by,
+    stored_latents,
+    with_children,
+)
 from tests.postgres_server import PostgresServer, binaries
 from tests.pythons import python_with
 
@@ -136,52 +146,31 @@ class FaultFarm(LocalFarm):
 
     def processes(self) -> list[psutil.Process]:
         """Every process that this farm started and that isn't over."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                ours = process.environ().get("FARM_HOME", "").startswith(str(self.home))
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return of_farm(self.home)
 
     def of_node(self, number: int) -> list[psutil.Process]:
         """All that runs on a node: agent, raylet, renderer and their helpers."""
         agent = psutil.Process(self.pid(f"node-{number}"))
-        return [agent, *agent.children(recursive=True), *self._raised_by(number)]
+        return [*with_children(agent), *self._raised_by(number)]
 
     def renderer(self, number: int) -> psutil.Process:
         """The node's renderer. Raises psutil.NoSuchProcess."""
-        return self._first("RendererActor", self._raised_by(number))
+        return first(RENDERER, self._raised_by(number))
 
     def raylet(self, number: int) -> psutil.Process:
         """The node's raylet. Raises psutil.NoSuchProcess."""
-        return self._first("raylet/raylet", self._raised_by(number))
+        return first(RAYLET, self._raised_by(number))
 
     def bridge(self) -> psutil.Process:
         """The Ray bridge. Raises psutil.NoSuchProcess."""
-        return self._first("scheduler.dispatch.ray.bridge", self.processes())
+        return first(BRIDGE, self.processes())
 
     def head(self) -> list[psutil.Process]:
         """Launcher, control store and raylet of the Ray head. Raises psutil.NoSuchProcess."""
-        launcher = self._first("farm.processes.ray_launch head", self.processes())
-        return [launcher, *launcher.children(recursive=True)]
+        return with_children(first(HEAD, self.processes()))
 
     def _raised_by(self, number: int) -> list[psutil.Process]:
-        folder = str(self.home / "nodes" / str(number))
-        found = []
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("FARM_AGENT_HOME") == folder:
-                    found.append(process)
-        return found
-
-    @staticmethod
-    def _first(word: str, among: list[psutil.Process]) -> psutil.Process:
-        for process in among:
-            with contextlib.suppress(psutil.Error):
-                if word in " ".join(process.cmdline()):
-                    return process
-        raise psutil.NoSuchProcess(0, word)
+        return raised_by(self.home, self.home / "nodes" / str(number))
 
     # Jobs
 
@@ -261,15 +250,8 @@ class FaultFarm(LocalFarm):
 
     def latents(self, job_id: str) -> dict[str, tuple[Path, np.ndarray]]:
         """Latents [C, n, h, w] of storyboards, windows and joins, and where they lie, by task; float32."""
-        found = {}
         with self.record() as (store, files):
-            for task, _ in store.jobs.tasks(job_id):
-                for key, artifacts in store.artifacts.inputs(task.id).needs.items():
-                    for artifact in artifacts:
-                        if artifact.name == "latents":
-                            path = Path(files.path(artifact.location))
-                            found[key] = path, load_file(path)["latents"]
-        return found
+            return stored_latents(store, files, job_id)
 
     def sights(self) -> list[Sight]:
         """What the witness has seen so far, of all jobs."""

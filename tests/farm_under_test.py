@@ -22,6 +22,18 @@ from farm.processes.children import python_command
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
 from farm.wire.security import Authority, join_token
+from tests.farm_processes import (
+    BRIDGE,
+    HEAD,
+    RENDERER,
+    called,
+    first,
+    in_nobodys_hand,
+    of_farm,
+    raised_by,
+    stored_latents,
+    with_children,
+)
 from tests.pythons import python_with
 from tests.traps import lay_traps, sprung
 
@@ -54,20 +66,6 @@ def assert_same(made: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> N
     assert made.keys() == wanted.keys() and len(made) >= 5, (sorted(made), sorted(wanted))
     for key, latents in made.items():
         np.testing.assert_allclose(latents, wanted[key], rtol=0.0, atol=1e-5, err_msg=key)
-
-
-def called(process: psutil.Process) -> str:
-    """Its command line; nothing when it is gone meanwhile."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def in_nobodys_hand(home: Path) -> list[str]:
-    """What the logs in `home` tell of attempts that were running and that nobody worked on (scheduler.dispatch.audit)."""
-    logs = [path.read_text(errors="replace").splitlines() for path in home.rglob("*.log") if path.is_file()]
-    return [line for lines in logs for line in lines if "no renderer was working on this attempt" in line]
 
 
 def free_port() -> int:
@@ -159,7 +157,7 @@ class FarmUnderTest:
     def kill_node(self, name: str) -> None:
         """kill -9 of all that runs on a node: agent, raylet and renderer."""
         agent = psutil.Process(self._nodes.pop(name).pid)
-        for process in {agent, *agent.children(recursive=True), *self.of_node(name)}:
+        for process in {*with_children(agent), *self.of_node(name)}:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         agent.wait()
@@ -239,16 +237,8 @@ class FarmUnderTest:
 
     def latents(self, job_id: str) -> dict[str, np.ndarray]:
         """float32 latents [C, n, h, w] of every storyboard, window and join of a job, by key."""
-        from safetensors.numpy import load_file
-
-        found = {}
         with self.record() as (store, files):
-            for task, _ in store.jobs.tasks(job_id):
-                for key, artifacts in store.artifacts.inputs(task.id).needs.items():
-                    for artifact in artifacts:
-                        if artifact.name == "latents":
-                            found[key] = load_file(files.path(artifact.location))["latents"]
-        return found
+            return {key: latents for key, (_, latents) in stored_latents(store, files, job_id).items()}
 
     def tasks(self, job_id: str) -> list[jobs_pb2.Task]:
         """The job's tasks as they stand."""
@@ -257,39 +247,27 @@ class FarmUnderTest:
 
     def ray_head(self) -> list[psutil.Process]:
         """The processes of the Ray head: launcher, control store and its own raylet."""
-        launcher = next(p for p in self.processes() if "farm.processes.ray_launch head" in called(p))
-        return [launcher, *launcher.children(recursive=True)]
+        return with_children(first(HEAD, self.processes()))
 
     def renderer_pids(self) -> list[int]:
         """Processes of all renderers of this farm."""
-        return [p.pid for p in self.processes() if "RendererActor" in called(p)]
+        return [process.pid for process in self.processes() if RENDERER in called(process)]
 
     def renderer_of(self, node: str) -> int:
         """Process of the node's renderer."""
-        return next(p.pid for p in self.of_node(node) if "RendererActor" in called(p))
+        return first(RENDERER, self.of_node(node)).pid
 
     def bridge_pid(self) -> int:
         """Process of the Ray bridge."""
-        return next(p.pid for p in self.processes() if "scheduler.dispatch.ray.bridge" in called(p))
+        return first(BRIDGE, self.processes()).pid
 
     def of_node(self, name: str) -> list[psutil.Process]:
         """Raylet and renderers of a node, and their helpers."""
-        folder, found = str(self.home / "nodes" / name), []
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("FARM_AGENT_HOME") == folder:
-                    found.append(process)
-        return found
+        return raised_by(self.home, self.home / "nodes" / name)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this farm, however it was started."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                ours = process.environ().get("FARM_HOME", "").startswith(str(self.home))
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return of_farm(self.home)
 
     def close(self) -> None:
         """Ends everything in order, then whatever is left, and says what that was."""

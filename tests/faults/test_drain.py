@@ -11,7 +11,8 @@ import pytest
 
 from farm.v1 import jobs_pb2, nodes_pb2
 from tests.farm.cli.runs import PROGRAM
-from tests.farm_under_test import SHOT, called, eventually
+from tests.farm_processes import called
+from tests.farm_under_test import SHOT, eventually
 
 SUCCEEDED, LOST = jobs_pb2.ATTEMPT_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_LOST
 
