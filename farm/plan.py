@@ -17,7 +17,7 @@ from typing import Annotated, Any, NewType, Self, cast
 
 from pydantic import Field
 
-from farm.json_values import OLD, SPARSE, Unreadable, as_json, read_value
+from farm.json_values import OLD, SPARSE, Unreadable, as_json, read_lazily, read_value
 
 VERSION = 3
 """The newest version of plans that this code reads and writes. Plans from before there were versions count as 0.
@@ -567,8 +567,8 @@ class JobPart:
         Raises:
             Unreadable: The JSON can't be read, or it was written by a later version of the software.
         """
-        version = _fields(stored).get("version", 0)
-        if isinstance(version, int) and version > VERSION:
+        version = read_lazily(cls, stored).version
+        if version > VERSION:
             raise Unreadable(
                 f"the plan has version {version}, but this software can read plans only up to version {VERSION}; "
                 "upgrade the software"
@@ -587,8 +587,8 @@ class JobPart:
 
 def lockstep_group(payload: Payload) -> str:
     """Return the name of a task's lockstep group within its job; "" if the task is in no group."""
-    lockstep = _fields(payload).get("lockstep")
-    return lockstep["group"] if lockstep else ""
+    lockstep = read_lazily(WindowTask, payload).lockstep
+    return lockstep.group if lockstep else ""
 
 
 def held_bytes(payload: Payload) -> int:
@@ -597,13 +597,13 @@ def held_bytes(payload: Payload) -> int:
     The other task is in the same lockstep group and on the same device. Return 0 for a task that isn't in a lockstep
     group.
     """
-    lockstep = _fields(payload).get("lockstep")
-    return lockstep["held_bytes"] if lockstep else 0
+    lockstep = read_lazily(WindowTask, payload).lockstep
+    return lockstep.held_bytes if lockstep else 0
 
 
 def precision_of(shared: JobJson) -> str:
     """Return the precision in which a job is rendered, such as "bf16"."""
-    return _fields(shared)["precision"]
+    return read_lazily(JobPart, shared).precision
 
 
 def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
@@ -616,13 +616,13 @@ def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
     Returns:
         A pair: first, the number of the first delivered frame; second, the number after the last delivered frame.
     """
-    told, lead = _fields(payload), _fields(shared)["lead"]
-    return told["from"] - lead, told["to"] - lead
+    told, lead = read_lazily(DecodeTask, payload), read_lazily(JobPart, shared).lead
+    return told.first - lead, told.last - lead
 
 
 def output_suffix_of(shared: JobJson) -> str:
     """Return the ending of the delivered file's name, such as ".mp4"; "" if the plan is too old to say it."""
-    return _fields(shared).get("output_suffix", "")
+    return read_lazily(JobPart, shared).output_suffix
 
 
 def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
@@ -633,10 +633,10 @@ def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
         of the last frame (not of the frame after it); third, the texts of the prompts. The list is empty for older
         plans, which don't say this.
     """
-    told = _fields(shared)
+    told = read_lazily(JobPart, shared)
     return [
-        (span["first"], span["last"], [told["prompts"][index] for index in span["prompts"]])
-        for span in told.get("prompt_frames", ())
+        (span.first, span.last, [told.prompts[index] for index in span.prompts])
+        for span in told.prompt_frames
     ]
 
 
@@ -657,30 +657,18 @@ class Denoised:
     guidance: Chosen | None
 
 
-def denoised(payload: Payload) -> Denoised | None:
-    """Return how a window's task denoises; None for all other tasks.
-
-    The result is None for a join task (which joins two windows) too, even if it renders a seam again.
-    """
-    told = _fields(payload)
-    if "sigmas" not in told:
-        return None
-    sampler, guidance = (
-        Chosen(**one) if (one := told.get(name)) else None for name in ("sampler", "guidance")
-    )
-    return Denoised(tuple(told["sigmas"]), told["guidance_scale"], sampler, guidance)
+def denoised(payload: Payload) -> Denoised:
+    """Return how the task of a window, of the video or of the storyboard, denoises. Raises Unreadable."""
+    told = read_lazily(WindowTask, payload)
+    return Denoised(told.sigmas, told.guidance_scale, told.sampler, told.guidance)
 
 
-def size_of(payload: Payload) -> tuple[int, int] | None:
-    """Return the width and height in pixels at which a window's task denoises; None for all other tasks."""
-    told = _fields(payload)
-    return (told["width"], told["height"]) if "width" in told else None
+def size_of(payload: Payload) -> tuple[int, int]:
+    """Return the width and height in pixels at which the task of a window denoises. Raises Unreadable."""
+    told = read_lazily(WindowTask, payload)
+    return told.width, told.height
 
 
 def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
     """Return the content of the sidecar file, which says how a video was made: all fields of `shared`, and `notes`."""
-    return {**_fields(shared), "notes": list(notes)}
-
-
-def _fields(stored: object) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], stored)
+    return {**cast(Mapping[str, Any], shared), "notes": list(notes)}

@@ -26,8 +26,14 @@ def job_settings(
         catalogue: The samplers and guidances that are installed. The result counts the passes of the model only if the
             job's sampler and guidance are among them.
     """
+    counted: dict[str, tuple[TaskKind, Denoised, int]] = {}
     try:
         plan = JobPart.of(shared)
+        for kind, payload in tasks:
+            if kind in (TaskKind.STORYBOARD, TaskKind.WINDOW):
+                how = denoised(payload)
+                key = f"{kind} {how}"
+                counted[key] = kind, how, counted[key][2] + 1 if key in counted else 1
     except Unreadable:
         return None
     found = jobs_pb2.JobSettings(
@@ -38,11 +44,6 @@ def job_settings(
     )
     if spec.options:
         found.options.update(spec.options)
-    counted: dict[str, tuple[TaskKind, Denoised, int]] = {}
-    for kind, payload in tasks:
-        if how := denoised(payload):
-            key = f"{kind} {how}"
-            counted[key] = kind, how, counted[key][2] + 1 if key in counted else 1
     for kind, how, count in counted.values():
         schedule = found.schedules.add(kind=kind, tasks=count, noise_levels=how.sigmas[:-1])
         try:

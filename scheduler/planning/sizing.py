@@ -116,9 +116,12 @@ class Sizing:
 
     def _latent_bytes(self, task: PlannedTask) -> int:
         """Return the bytes of the latents that a task stores."""
-        if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN):
+        if task.kind in (TaskKind.STORYBOARD, TaskKind.WINDOW):
+            size = size_of(task.payload)
+        elif task.kind is TaskKind.JOIN:
+            size = self._size
+        else:
             return 0
-        size = size_of(task.payload) or self._size
         return self.timeline.model.latent_bytes(task.stop - task.start, *size, self.precision)
 
     def _held(self, longest: int, memory: Callable[[int], int]) -> int:
