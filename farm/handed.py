@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Self
 
-from farm.json_values import Unreadable, as_json, read_value
+from farm.json_values import Unreadable, as_json, read_lazily, read_value
 from farm.plan import JobJson, Payload
 
 
@@ -113,9 +113,9 @@ def names_of(sent: bytes) -> dict[str, str]:
         if the message can't be read.
     """
     try:
-        told = json.loads(sent)
-        return {"job": told["job"], "task": told["task"]["key"], "node": told["node"]}
-    except (ValueError, KeyError, TypeError):
+        told = read_lazily(Handed, json.loads(sent))
+        return {"job": told.job, "task": told.task.key, "node": told.node}
+    except ValueError:
         # The renderer that gets it says what is wrong with it.
         return {}
 
