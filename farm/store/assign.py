@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 
-from farm.records import AttemptRecord, Handover, group_of
+from farm.records import AttemptRecord, Handover
 from farm.states import LIVE_JOBS, AttemptState, JobState, NodeState, TaskState
 from farm.store import cordons, quarantine, rows
 from farm.store.changes import move_job, move_task, tell
@@ -35,7 +35,7 @@ def give(transaction: Transaction, handover: Handover, lease_until: float) -> At
     ).one_or_none()
     if task is None or task.state != TaskState.READY:
         raise NotFree
-    group = group_of(task.job_id, task.payload)
+    group = rows.task_group(task)
     if task.job_state not in LIVE_JOBS and group not in rows.groups_under_way(connection, [task.job_id]):
         raise NotFree
     if cordons.takes_no_more(connection, handover.node_id, handover.device):
@@ -96,7 +96,7 @@ def _is_free(
         .join(attempts, attempts.c.task_id == tasks.c.id)
         .where(rows.is_live, attempts.c.node_id == node_id, attempts.c.device == device)
     ).all()
-    with_it = all(group and group_of(row.job_id, row.payload) == group for row in at_work)
+    with_it = all(group and rows.task_group(row) == group for row in at_work)
     healthy = not quarantine.is_set_aside(connection, node_id, device)
     return connection.scalar(on_offer) is not None and with_it and healthy
 
@@ -107,5 +107,5 @@ def could_return(connection: Connection, lost: AttemptRecord) -> bool:
     The attempt can go on if its device is still free for its task. Locks, drains and the workstation's owner don't
     matter here, because they don't stop running attempts.
     """
-    payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
-    return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))
+    task = connection.execute(select(tasks.c.job_id, tasks.c.payload).where(tasks.c.id == lost.task_id)).one()
+    return _is_free(connection, lost.node_id, lost.device, rows.task_group(task))

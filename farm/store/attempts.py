@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 
 from farm.planning import TaskKind
 from farm.policy.failures import Cause, overdue
-from farm.records import ArtifactState, AttemptRecord, AttemptRef, Handover, Settlement, group_of
+from farm.records import ArtifactState, AttemptRecord, AttemptRef, Handover, Settlement
 from farm.states import AttemptState, TaskState
 from farm.store import assign, damage, endings, notes, quarantine, resume_states, rows, speeds
 from farm.store.changes import (
@@ -381,7 +381,7 @@ def _groups(connection: Connection) -> dict[str, str]:
         .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
         .where(rows.is_live, attempts.c.lockstep)
     )
-    return {row.id: group_of(row.job_id, row.payload) for row in found}
+    return {row.id: rows.task_group(row) for row in found}
 
 
 def _waits_for_another(

@@ -172,7 +172,7 @@ def _ask_for_more(transaction: Transaction, attempt: AttemptRecord) -> bool:
 
 def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
     """Return the bytes that other tasks of the attempt's group hold on its device."""
-    others = connection.scalars(
+    others = connection.execute(
         select(tasks.c.payload)
         .join(attempts, attempts.c.task_id == tasks.c.id)
         .where(
@@ -182,4 +182,4 @@ def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
             attempts.c.id != attempt.id,
         )
     )
-    return sum(map(held_bytes, others))
+    return sum(held_bytes(rows.payload_of(row)) for row in others)

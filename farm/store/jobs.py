@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, tuple_, union_all, upda
 
 from farm.planning import STAGES, Plan
 from farm.policy.retry import Undone, to_retry
-from farm.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord, group_of
+from farm.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord
 from farm.spec import JobSpec
 from farm.states import JobState, TaskState, going_on, is_final, tried_again
 from farm.store import leftover_bytes, retention, rows
@@ -339,7 +339,7 @@ def _unfinished(connection: Connection, job_id: str) -> JobRecord:
 def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict[str, str]]:
     """Return the job's tasks by id in the order of the graph, and their keys."""
     found = connection.execute(
-        select(tasks.c.id, tasks.c.key, tasks.c.state, tasks.c.payload)
+        select(tasks.c.id, tasks.c.job_id, tasks.c.key, tasks.c.state, tasks.c.payload)
         .where(tasks.c.job_id == job_id)
         .order_by(tasks.c.position)
     ).all()
@@ -351,10 +351,7 @@ def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict
     ):
         needs[task_id].append(needs_id)
     gone = retention.gone(connection, job_id)
-    graph = {
-        row.id: Undone(row.state, needs[row.id], group_of(job_id, row.payload), row.id in gone)
-        for row in found
-    }
+    graph = {row.id: Undone(row.state, needs[row.id], rows.task_group(row), row.id in gone) for row in found}
     return graph, {row.id: row.key for row in found}
 
 

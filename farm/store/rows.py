@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
+from farm.plan import JobJson, Payload
 from farm.policy.failures import MAX_STRIKES, Cause, End, unlucky
 from farm.records import (
     ArtifactRecord,
@@ -63,6 +64,30 @@ def select_jobs() -> Select:
         artifacts.c.id.label("output_artifact_id"),
         artifacts.c.size.label("output_bytes"),
     ).join_from(jobs, artifacts, artifacts.c.output_of == jobs.c.id, isouter=True)
+
+
+def payload_of(row: Row) -> Payload:
+    """Return a task's payload, from a row of the tasks table.
+
+    To the type checker `row.payload` is Any, and so could be read by key. A Payload can't.
+    """
+    return Payload(row.payload)
+
+
+def shared_of(row: Row) -> JobJson:
+    """Return the part of a job's plan that all its tasks get, from a row of the jobs table.
+
+    To the type checker `row.shared` is Any, and so could be read by key. A JobJson can't.
+    """
+    return JobJson(row.shared)
+
+
+def task_group(row: Row) -> str:
+    """Return the name of a task's lockstep group, unique among all jobs; empty if the task is in no such group.
+
+    `row` has at least the task's `job_id` and `payload`.
+    """
+    return group_of(row.job_id, payload_of(row))
 
 
 def job_record(row: Row) -> JobRecord:
@@ -187,7 +212,7 @@ def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozense
         .join(attempts, attempts.c.task_id == tasks.c.id)
         .where(is_live, attempts.c.lockstep, tasks.c.job_id.in_(among))
     )
-    return frozenset(group_of(row.job_id, row.payload) for row in at_work)
+    return frozenset(map(task_group, at_work))
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from farm.plan import held_bytes
 from farm.planning import TaskKind
-from farm.records import ArtifactState, GroupMember, ReadyRecord, group_of
+from farm.records import ArtifactState, GroupMember, ReadyRecord
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
@@ -55,7 +55,7 @@ class Tasks:
                 task=task,
                 priority=of[task.job_id].priority,
                 job_created_at=of[task.job_id].created_at,
-                shared=of[task.job_id].shared,
+                shared=rows.shared_of(of[task.job_id]),
                 input_bytes=made_on[task.id],
             )
             for task in found
@@ -82,14 +82,14 @@ class Tasks:
         found: dict[str, list[GroupMember]] = defaultdict(list)
         with self._database.read() as connection:
             for row in connection.execute(query):
-                if name := group_of(row.job_id, row.payload):
+                if name := rows.task_group(row):
                     found[name].append(
                         GroupMember(
                             task_id=row.id,
                             key=row.key,
                             state=row.state,
                             vram_bytes=row.vram_bytes,
-                            held_bytes=held_bytes(row.payload),
+                            held_bytes=held_bytes(rows.payload_of(row)),
                             flops=row.flops,
                             node_id=row.node_id or "",
                             device=row.device or "",
