@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from farm.records import Handover, JobRecord
 from farm.states import TaskState
+from farm.store import Store, rows, tables
 from tests.farm.store.store_world import GIB, dispatch, grouped, join, stage, submit, task
 
 
@@ -13,6 +15,19 @@ from tests.farm.store.store_world import GIB, dispatch, grouped, join, stage, su
 def job(store) -> JobRecord:
     join(store)
     return grouped(store)
+
+
+def test_what_is_stored_of_a_plan_can_not_be_read_by_key(store: Store, job: JobRecord):
+    """The type checker proves it: it would complain of a comment for which there is no error."""
+    with store._database.read() as connection:
+        window = connection.execute(select(tables.tasks).where(tables.tasks.c.key == "window/0")).one()
+        of_all = connection.execute(select(tables.jobs)).one()
+    assert rows.payload_of(window)["lockstep"]["group"] == "window"  # type: ignore[index]
+    assert task(store, job, "window/0").payload["lockstep"]["group"] == "window"  # type: ignore[index]
+    assert rows.shared_of(of_all)["sigmas"] == [1.0, 0.5, 0.0]  # type: ignore[index]
+    assert job.shared["sigmas"] == [1.0, 0.5, 0.0]  # type: ignore[index]
+    (ready, _) = store.tasks.ready()
+    assert ready.shared["sigmas"] == [1.0, 0.5, 0.0]  # type: ignore[index]
 
 
 def handovers(store, job, *devices: str) -> list[Handover]:
