@@ -68,6 +68,8 @@ def read_lazily(kind: type[_T], stored: object) -> _T:
 
 
 class _Lazy:
+    """Stands in for an instance of the dataclass `kind`, of which it reads each field when it's asked for."""
+
     def __init__(self, kind: type[Any], stored: dict[str, Any]):
         self._kind, self._stored = kind, stored
 

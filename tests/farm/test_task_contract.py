@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from farm.handed import Handed, HandedArtifact, HandedTask, Member, fingerprint
-from farm.json_values import Unreadable
+from farm.handed import Handed, HandedArtifact, HandedTask, Member, fingerprint, names_of
+from farm.json_values import Unreadable, read_lazily
 from farm.plan import (
     VERSION,
     Chosen,
@@ -19,10 +20,18 @@ from farm.plan import (
     JobJson,
     JobPart,
     JoinTask,
+    Lockstep,
     MuxTask,
     Payload,
     WindowTask,
+    delivered_frames,
+    denoised,
+    held_bytes,
     lockstep_group,
+    output_suffix_of,
+    precision_of,
+    prompts_of,
+    size_of,
 )
 from tests.told import JOB, WINDOW, job_part
 
@@ -66,6 +75,68 @@ def test_a_plan_of_before_is_read_and_would_be_stored_as_it_was(plan):
     }
 
 
+def test_a_field_that_is_read_by_itself_is_what_the_whole_value_says():
+    lockstep = 0
+    for plan in STORED:
+        part = JobPart.of(plan["shared"])
+        assert precision_of(plan["shared"]) == part.precision
+        assert prompts_of(plan["shared"]) == [
+            (shown.first, shown.last, [part.prompts[index] for index in shown.prompts])
+            for shown in part.prompt_frames
+        ]
+        for payload in (
+            task["payload"] for task in plan["tasks"] if task["kind"] in ("storyboard", "window")
+        ):
+            window = WindowTask.of(payload)
+            how = denoised(payload)
+            assert (how.sigmas, how.guidance_scale) == (window.sigmas, window.guidance_scale)
+            assert size_of(payload) == (window.width, window.height)
+            lockstep += window.lockstep is not None
+            group = window.lockstep or Lockstep("", 0, ())
+            assert (lockstep_group(payload), held_bytes(payload)) == (group.group, group.held_bytes)
+        for payload in (task["payload"] for task in plan["tasks"] if task["kind"] == "decode"):
+            span = DecodeTask.of(payload)
+            assert delivered_frames(plan["shared"], payload) == (
+                span.first - part.lead,
+                span.last - part.lead,
+            )
+    assert lockstep, "a plan with windows in lockstep"
+    assert (
+        output_suffix_of(STORED[0]["shared"]) == "" and output_suffix_of(job_part(output_suffix=".x")) == ".x"
+    )
+    chosen = replace(WINDOW, sampler=Chosen("ddim", {"eta": 0.5}), guidance=Chosen("comfyui"))
+    how = denoised(chosen.payload())
+    assert (how.sampler, how.guidance) == (chosen.sampler, chosen.guidance)
+
+
+def test_a_fault_in_a_field_is_told_where_that_field_is_read_and_nowhere_else():
+    spoiled = Payload(
+        fields(replace(WINDOW, lockstep=Lockstep("window", 7, ())).payload()) | {"sigmas": "none"}
+    )
+    assert (lockstep_group(spoiled), held_bytes(spoiled)) == ("window", 7)
+    with pytest.raises(Unreadable, match="WindowTask: sigmas: "):
+        denoised(spoiled)
+    with pytest.raises(Unreadable, match="WindowTask: lockstep.held_bytes: "):
+        held_bytes(Payload({"lockstep": {"group": "window", "shared": []}}))
+    with pytest.raises(Unreadable, match="JobPart: precision: Field required"):
+        precision_of(JobJson({}))
+    with pytest.raises(Unreadable, match="WindowTask: Input should be an object"):
+        lockstep_group(Payload([]))
+    with pytest.raises(AttributeError, match="WindowTask has no field steps"):
+        print(read_lazily(WindowTask, WINDOW.payload()).steps)
+
+
+def test_neither_a_tasks_part_nor_the_jobs_can_be_read_by_key():
+    """The type checker proves it: it would complain of a comment for which there is no error."""
+    assert WINDOW.payload()["stage"] == 0  # type: ignore[index]
+    assert JOB.json()["seed"] == 7  # type: ignore[index]
+
+
+def test_what_few_windows_have_is_left_out_so_that_older_renderers_know_the_others():
+    names = {field.name for field in dataclasses.fields(WindowTask)}
+    assert names - set(fields(WINDOW.payload())) == {"prompts", "sampler", "guidance"}
+
+
 def test_a_plan_from_before_prompts_were_shown_by_latent_is_read():
     stored = fields(WINDOW.payload()) | {"prompts": [[0, 0.25], [1, 0.75]]}
     del stored["shows"]
@@ -103,6 +174,13 @@ def test_what_a_renderer_is_handed_arrives_as_it_was_sent():
     assert Handed.read(handed.sent()) == handed
     with pytest.raises(Unreadable, match="can't be read"):
         Handed.read(b"{")
+
+
+def test_a_message_to_a_renderer_names_its_job_task_and_node_for_the_logs():
+    task = HandedTask("window/1", "window", WINDOW.payload(), "ltx-tiny", "sha256:w")
+    sent = Handed(task, JOB.json(), {}, job="j-1", node="north").sent()
+    assert names_of(sent) == {"job": "j-1", "task": "window/1", "node": "north"}
+    assert [names_of(one) for one in (b"{", b"\xff", b"[]", b"{}", b'{"task": 1}')] == [{}] * 5
 
 
 def test_a_fingerprint_changes_with_whatever_shapes_the_result():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from farm.json_values import Unreadable
-from farm.plan import LATENTS
+from farm.plan import LATENTS, WindowTask
 from farm.planning import Plan, PlannedTask, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInfo, Save, Stopped
@@ -125,13 +125,15 @@ def test_windows_in_lockstep_agree_where_they_overlap_and_come_out_the_same_agai
 @pytest.mark.parametrize(
     ("broken", "raised"),
     [
-        ({"shows": [[6, 15, [[99, 1.0]]]]}, IndexError),  # before its first step
-        ({"lockstep": {"group": "window", "shared": [{"key": "window/0"}]}}, Unreadable),  # before it gave anything
+        ({"shows": ((6, 15, ((99, 1.0),)),)}, IndexError),  # before its first step
+        ({"sigmas": "none"}, Unreadable),  # before it gave anything
     ],
 )  # fmt: skip
 def test_when_one_window_fails_all_of_its_group_end_with_what_it_raised(tmp_path, broken, raised):
     tasks = [
-        replace(task, payload=task.payload | broken) if task.key == "window/1" else task
+        replace(task, payload=replace(WindowTask.of(task.payload), **broken).payload())
+        if task.key == "window/1"
+        else task
         for task in _plan("codenoise").tasks
     ]
     job = _job("codenoise", tmp_path)
