@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from farm.media.clips import probe, read_frames
+from farm.plan import JobPart
 from farm.v1 import jobs_pb2
 from scheduler.placement.warmth import STARTING_SECONDS
 from tests.asserting import found
@@ -61,9 +62,9 @@ def test_a_job_laid_out_for_the_farm_is_whole_and_keeps_its_layout(farm, tmp_pat
     with farm.client as client:
         assert probe(client.download(job_id, tmp_path / "out.mp4")).frames == 250
     with farm.record() as (store, _):
-        cuts = store.jobs.get(job_id).shared["windows"]
+        cuts = JobPart.of(store.jobs.get(job_id).shared).windows
     windows = [task for task in answer.tasks if task.kind == "window"]
-    assert cuts == [[task.start, task.stop] for task in windows] and len(windows) >= 2
+    assert cuts == tuple((task.start, task.stop) for task in windows) and len(windows) >= 2
 
 
 def test_no_task_of_an_undisturbed_job_is_tried_twice(finished):

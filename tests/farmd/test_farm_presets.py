@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from farm.config import InvalidConfig, load_config
-from farm.plan import JobJson
+from farm.plan import JobJson, JobPart
 from farm.plugins import catalogue, planning_plugins
 from farm.processes.children import python_command
 from farm.spec import InvalidSpec
@@ -42,7 +42,7 @@ def test_the_server_fills_in_what_a_message_leaves_unset(intake):
     assert (spec.steps, spec.sampler, spec.width, spec.height, spec.fps) == (6, "ddim", 96, 64, 24)
     assert spec.options == {"eta": 0.3} and spec.preset == "night"
     plan = intake.plan(spec, keep_media=False).plan
-    assert plan.sampler == "ddim" and plan.shared["preset"] == "night"
+    assert plan.sampler == "ddim" and JobPart.of(plan.shared).preset == "night"
     assert _spec(intake, preset="night", width=128, height=128, steps=2).width == 128
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import strategies as st
 
+from farm.planning import ModelFacts, Plan
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.plan import make_plan
 
 OFFERS = catalogue(planning_plugins())
@@ -14,8 +19,13 @@ CLIP = PreparedMedia("a-1", 0, 9, 1.0)
 
 
 def plan_of(
-    media=(CLIP,), strategy="hierarchical", model="ltx-tiny", candidates=(), storyboard=None, **fields
-):
+    media: Sequence[PreparedMedia] = (CLIP,),
+    strategy: str = "hierarchical",
+    model: str = "ltx-tiny",
+    candidates: Sequence[CandidateDevice] = (),
+    storyboard: tuple[ModelFacts, str] | None = None,
+    **fields: Any,
+) -> Plan:
     fields = {"frames": 750, "width": 256, "height": 160, "fps": 30, **fields}
     return make_plan(
         parse_spec(fields), model=OFFERS.models[model], weights="sha256:w", strategy=OFFERS.strategies[strategy],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.planning import LearntSizes, TaskKind
+from farm.plan import size_of
+from farm.planning import LearntSizes, ModelFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.planning.plan import make_plan
@@ -24,7 +26,15 @@ sides = st.integers(1, 40).map(lambda count: 32 * count)
 learnt_sizes = st.builds(LearntSizes, sides, st.tuples(sides, sides), st.just("may be empty"))
 
 
-def plan_of(width, height, *, model=None, storyboard=None, strategy="hierarchical", **fields):
+def plan_of(
+    width: int,
+    height: int,
+    *,
+    model: ModelFacts | None = None,
+    storyboard: tuple[ModelFacts, str] | None = None,
+    strategy: str = "hierarchical",
+    **fields: Any,
+) -> Plan:
     return make_plan(
         parse_spec({"frames": 250, "fps": 30, "width": width, "height": height, **fields}),
         model=model or replace(TINY, learnt=LEARNT), weights="w", strategy=OFFERS.strategies[strategy], output=OFFERS.outputs["mp4"],
@@ -65,9 +75,7 @@ def test_the_largest_size_is_learnt_and_no_larger_one(width, height, more):
 def test_a_plan_says_of_each_size_that_it_renders_whether_it_is_learnt(width, height, strategy):
     plan = plan_of(width, height, strategy=strategy)
     sizes = {
-        (task.payload["width"], task.payload["height"])
-        for task in plan.tasks
-        if task.kind in (TaskKind.WINDOW, TaskKind.STORYBOARD)
+        size_of(task.payload) for task in plan.tasks if task.kind in (TaskKind.WINDOW, TaskKind.STORYBOARD)
     }
     notes = [note for note in plan.notes if note.startswith("model: ")]
     named = {size for note in notes for size in re.findall(r"\d+x\d+", note.split("; at ")[1])}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farm.plan import JobPart
+from farm.planning import Plan
 from farm.spec import InvalidSpec
 from scheduler.planning.conditions import PreparedMedia, in_order
 from scheduler.planning.layout import CandidateDevice
@@ -40,7 +43,7 @@ def test_a_plan_is_the_same_in_whatever_order_its_conditions_are_listed(listing,
     fields, media, other = listing
     if strategy == "autoregressive":
         layout = "fixed"
-    plans = []
+    plans: list[Plan | str] = []
     for order in (media, other):
         try:
             plans.append(plan_of(order, strategy, candidates=FARM, layout=layout, **fields))
@@ -51,19 +54,24 @@ def test_a_plan_is_the_same_in_whatever_order_its_conditions_are_listed(listing,
         assert one == two
         return
     assert one.tasks == two.tasks and len(one.notes) == len(two.notes)
-    listed = [[given.pop("listed") for given in plan.shared["conditions"]] for plan in plans]
-    assert one.shared == two.shared
+    jobs = [JobPart.of(plan.shared) for plan in (one, two)]
+    unlisted = [
+        replace(job, conditions=tuple(replace(given, listed=None) for given in job.conditions))
+        for job in jobs
+    ]
+    assert unlisted[0] == unlisted[1]
     # Each is still read from the file that its own condition names.
-    for given_in, places in zip((media, other), listed, strict=True):
-        ids = [condition["artifact_id"] for condition in one.shared["conditions"]]
-        assert [given_in[place].artifact_id for place in places] == ids
+    for given_in, job in zip((media, other), jobs, strict=True):
+        for condition in job.conditions:
+            assert condition.listed is not None
+            assert given_in[condition.listed].artifact_id == condition.artifact_id
 
 
 def test_two_videos_to_be_made_over_are_told_apart_by_their_strength_or_refused():
     light, firm = PreparedMedia("light", 0, 97, 0.3), PreparedMedia("firm", 0, 97, 0.6)
     for media in ([light, firm], [firm, light]):
-        plan = plan_of(media, frames=97)
-        assert plan.shared["conditions"][plan.shared["source"]]["artifact_id"] == "firm"
+        job = JobPart.of(plan_of(media, frames=97).shared)
+        assert job.source is not None and job.conditions[job.source].artifact_id == "firm"
     with pytest.raises(
         InvalidSpec, match=r"conditions.1.strength: must not be 0.3, the strength of conditions.0"
     ):

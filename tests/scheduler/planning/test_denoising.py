@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from farm.plan import FIRST_VERSION, OPTIONS_VERSION, JobPart, JoinTask, WindowTask
-from farm.planning import TaskKind
+from farm.planning import Plan, PlannedTask, TaskKind
 from farm.spec import InvalidSpec
 from farm.timeline import latents_for
 from plugins.ltx.options import DISTILLED
@@ -37,7 +37,7 @@ SECOND_PASS: dict[str, Any] = {
 }
 """Its second pass."""
 
-ONE_WINDOW = {"frames": 97, "strategy": "autoregressive", "media": (), "prompt": "a red ball"}
+ONE_WINDOW: dict[str, Any] = {"frames": 97, "strategy": "autoregressive", "media": (), "prompt": "a red ball"}
 LARGE = ONE_WINDOW | {"model": "ltx-13b-0.9.7-dev", "steps": 30}
 
 
@@ -46,11 +46,11 @@ def reworked(strength: float) -> dict[str, Any]:
     return ONE_WINDOW | {"media": (PreparedMedia("a", 0, 97, strength),)}
 
 
-def windows(plan):
+def windows(plan: Plan) -> list[PlannedTask]:
     return [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
 
 
-def told(plan) -> WindowTask:
+def told(plan: Plan) -> WindowTask:
     return WindowTask.of(windows(plan)[0].payload)
 
 
@@ -112,7 +112,6 @@ def test_a_job_without_options_is_planned_as_older_renderers_know_it():
     plan = plan_of(**ONE_WINDOW)
     task = told(plan)
     assert task.sampler is task.guidance is None and JobPart.of(plan.shared).version == FIRST_VERSION
-    assert not {"sampler", "guidance"} & task.payload().keys()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", [name for name, model in OFFERS.models.items() if model.grid])

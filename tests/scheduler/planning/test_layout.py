@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.planning import TaskKind
+from farm.plan import DecodeTask, JobPart
+from farm.planning import Plan, TaskKind
 from farm.spec import InvalidSpec, parse_spec
 from farm.timeline import Cut, cut_windows
 from scheduler.placement.estimate import SECONDS_PER_TASK
@@ -102,11 +105,11 @@ def test_a_fast_device_gets_more_and_a_small_one_shorter_windows():
 
 
 @cache
-def shot_plan():
+def shot_plan() -> Plan:
     return farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
 
 
-def farm_plan(devices=(), **fields):
+def farm_plan(devices: Sequence[CandidateDevice] = (), **fields: Any) -> Plan:
     return plan_of(media=(), layout="farm", candidates=devices, **fields)
 
 
@@ -116,9 +119,10 @@ CARDS = (CandidateDevice("a/cuda0", 1e14, 48 * 2**30), CandidateDevice("b/cuda0"
 def test_a_job_keeps_its_layout_and_says_what_it_was_made_for():
     plan = shot_plan()
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
-    assert plan.shared["layout"] == "farm"
-    assert plan.shared["windows"] == [[task.start, task.stop] for task in windows]
-    assert len({len(window) for window in [range(*pair) for pair in plan.shared["windows"]]}) > 1
+    job = JobPart.of(plan.shared)
+    assert job.layout == "farm"
+    assert job.windows == tuple((task.start, task.stop) for task in windows)
+    assert len({stop - start for start, stop in job.windows}) > 1
     assert any(note.startswith("layout: ") and "a/cuda0, b/cuda0" in note for note in plan.notes)
     assert plan == farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
     single = farm_plan(CARDS[:1], frames=9).notes
@@ -136,7 +140,8 @@ def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
     model = OFFERS.models["ltx-2b-0.9.5"]
     for task in decodes:
         reach = geometry.with_halo(Cut(task.start, task.stop), model.decode_halo, plan.latents)
-        assert (task.payload["start"], task.payload["stop"]) == (reach.start, reach.stop)
+        span = DecodeTask.of(task.payload)
+        assert (span.start, span.stop) == (reach.start, reach.stop)
     small = farm_plan(CARDS[1:], model="ltx-2b-0.9.5", width=1024, height=576)
     needed = max(task.vram_bytes for task in small.tasks if task.kind is TaskKind.DECODE)
     fixed = plan_of(media=(), model="ltx-2b-0.9.5", width=1024, height=576)
@@ -166,9 +171,10 @@ def test_any_devices_get_a_layout_that_delivers_all_or_are_told_what_is_too_smal
 
 def test_the_fixed_layout_asks_no_device():
     fixed = plan_of(media=())
-    assert fixed.shared["layout"] == "fixed"
+    job = JobPart.of(fixed.shared)
+    assert job.layout == "fixed"
     assert fixed == plan_of(media=(), candidates=CARDS)
-    assert fixed.shared["windows"] == [[cut.start, cut.stop] for cut in cut_windows(95, 16, 3)]
+    assert job.windows == tuple((cut.start, cut.stop) for cut in cut_windows(95, 16, 3))
 
 
 def test_windows_are_no_longer_than_the_memory_of_the_device_they_are_for():
@@ -182,7 +188,7 @@ def test_windows_are_no_longer_than_the_memory_of_the_device_they_are_for():
 
 def test_a_video_of_one_window_is_not_made_a_chain():
     plan = farm_plan(CARDS, model="ltx-2b-0.9.5", strategy="autoregressive", frames=121)
-    assert plan.shared["windows"] == [[0, 16]]
+    assert JobPart.of(plan.shared).windows == ((0, 16),)
 
 
 def test_what_can_not_be_laid_out_for_the_farm_is_refused_with_what_can():

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.plan import OPTIONS_VERSION, VERSION, JobPart, WindowTask
-from farm.planning import TaskKind
+from farm.plan import (
+    OPTIONS_VERSION,
+    VERSION,
+    ColourReference,
+    Crop,
+    DecodeTask,
+    JobPart,
+    JoinTask,
+    KeptLatents,
+    Point,
+    WindowTask,
+)
+from farm.planning import Plan, TaskKind
 from farm.spec import InvalidSpec
 from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import OFFERS, kinds, plan_of, specs
@@ -35,14 +47,15 @@ def test_every_task_comes_after_those_it_needs_and_says_so_in_json(fields, strat
 def test_decode_spans_deliver_every_frame_once_and_have_the_latents_for_it(fields, strategy):
     plan = plan_of(strategy=strategy, media=(), **fields)
     spans = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
-    edges = [(task.payload["from"], task.payload["to"]) for task in spans]
+    told = {task.key: DecodeTask.of(task.payload) for task in spans}
+    edges = [(span.first, span.last) for span in told.values()]
     assert edges[0][0] == 0 and edges[-1][1] == fields["frames"]
     assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
     for task in spans:
-        pieces = {piece["left"] for piece in task.payload["pieces"]}
-        assert pieces | set(task.payload["patches"]) == set(task.needs)
-        assert task.payload["pieces"][0]["start"] <= task.payload["start"]
-        assert task.payload["pieces"][-1]["stop"] >= task.payload["stop"]
+        span = told[task.key]
+        assert {piece.left for piece in span.pieces} | set(span.patches) == set(task.needs)
+        assert span.pieces[0].start <= span.start
+        assert span.pieces[-1].stop >= span.stop
 
 
 def test_the_issues_job_is_eight_windows_none_of_them_a_stub():
@@ -59,41 +72,43 @@ def test_a_seam_is_made_anew_between_two_latents_that_its_windows_hold(fields, s
     for task in tasks.values():
         if task.kind is not TaskKind.JOIN:
             continue
-        left, right, heal = tasks[task.payload["left"]], tasks[task.payload["right"]], task.payload["heal"]
-        assert task.payload["start"] == right.start + 1 and task.payload["stop"] == left.stop
-        assert left.start < heal["start"] < heal["start"] + 1 < task.start, (
-            "run-up, and a latent that is held"
-        )
-        assert task.stop < heal["stop"] <= right.stop
-        assert heal["sigmas"][0] < left.payload["sigmas"][0] or heal["sigmas"] == left.payload["sigmas"]
-        assert heal["stage"] not in (left.payload["stage"], right.payload["stage"])
+        join = JoinTask.of(task.payload)
+        left, right, heal = tasks[join.left], tasks[join.right], join.heal
+        before, after = WindowTask.of(left.payload), WindowTask.of(right.payload)
+        assert join.start == right.start + 1 and join.stop == left.stop
+        assert heal is not None
+        assert left.start < heal.start < heal.start + 1 < task.start, "run-up, and a latent that is held"
+        assert task.stop < heal.stop <= right.stop
+        assert heal.sigmas[0] < before.sigmas[0] or heal.sigmas == before.sigmas
+        assert heal.stage not in (before.stage, after.stage)
         assert 0 < task.vram_bytes <= max(left.vram_bytes, right.vram_bytes)
 
 
 def test_a_span_is_decoded_only_after_every_join_that_may_have_changed_it():
     tasks = plan_of(frames=750, window_latents=16).tasks
-    joins = [task for task in tasks if task.kind is TaskKind.JOIN]
+    heals = {task.key: JoinTask.of(task.payload).heal for task in tasks if task.kind is TaskKind.JOIN}
     spans = [task for task in tasks if task.kind is TaskKind.DECODE]
-    assert len(joins) == 7
-    for span in spans:
-        first, last = span.payload["start"], span.payload["stop"]
+    assert len(heals) == 7 and all(heals.values())
+    for task in spans:
+        span = DecodeTask.of(task.payload)
         within = {
-            join.key
-            for join in joins
-            if join.payload["heal"]["start"] + 1 < last and first < join.payload["heal"]["stop"]
+            key
+            for key, heal in heals.items()
+            if heal and heal.start + 1 < span.stop and span.start < heal.stop
         }
-        assert within == set(span.payload["patches"]) <= set(span.needs)
+        assert within == set(span.patches) <= set(task.needs)
 
 
 def test_what_is_given_at_a_seam_is_kept_in_what_is_made_anew_there():
     plan = plan_of(media=[PreparedMedia("a", 105, 17, 1.0), PreparedMedia("b", 133, 1, 1.0)])
-    heal = next(task for task in plan.tasks if task.key == "join/0").payload["heal"]
-    window = next(task for task in plan.tasks if task.key == "window/1").payload
-    (kept,) = heal["conditions"]
-    assert kept["name"] == "condition/0/256x160" and heal["start"] + 2 <= kept["start"] < kept["stop"]
-    assert kept["stop"] <= heal["stop"] - 1
-    assert [p["name"] for p in heal["points"]] == [p["name"] for p in window["points"]] != []
-    assert heal["points"][0]["frame"] - window["points"][0]["frame"] == 8 * (window["start"] - heal["start"])
+    heal = JoinTask.of(next(task for task in plan.tasks if task.key == "join/0").payload).heal
+    window = WindowTask.of(next(task for task in plan.tasks if task.key == "window/1").payload)
+    assert heal is not None
+    (kept,) = heal.conditions
+    assert kept.name == "condition/0/256x160" and heal.start + 2 <= kept.start < kept.stop
+    assert kept.stop <= heal.stop - 1
+    assert [p.name for p in heal.points] == [p.name for p in window.points] != []
+    assert heal.points[0].frame - window.points[0].frame == 8 * (window.start - heal.start)
 
 
 def test_windows_of_the_hierarchical_strategy_need_no_other_window():
@@ -109,18 +124,18 @@ def test_windows_of_the_autoregressive_strategy_are_a_chain():
 def test_a_chain_grows_both_ways_from_a_clip_in_the_middle():
     plan = plan_of(media=[PreparedMedia("a", 360, 17, 1.0)], frames=750, strategy="autoregressive")
     windows = {task.key: task for task in plan.tasks if task.kind is TaskKind.WINDOW}
-    held = [key for key, task in windows.items() if task.payload["conditions"]]
+    told = {key: WindowTask.of(task.payload) for key, task in windows.items()}
+    held = [key for key, window in told.items() if window.conditions]
     (origin,) = [key for key, task in windows.items() if task.needs == ("encode",)]
     assert origin in held
     at = int(origin.split("/")[1])
-    for key, task in windows.items():
-        index = int(key.split("/")[1])
+    for key, window in told.items():
+        index, tail, head = int(key.split("/")[1]), window.tail, window.head
         if index > at:
-            assert task.payload["tail"]["key"] == f"window/{index - 1}" and task.payload["head"] is None
+            assert tail is not None and tail.key == f"window/{index - 1}" and head is None
         if index < at:
-            head = task.payload["head"]
-            assert task.payload["tail"] is None and head["key"] == f"window/{index + 1}"
-            assert windows[head["key"]].start < head["start"] < head["stop"] == task.stop
+            assert tail is None and head is not None and head.key == f"window/{index + 1}"
+            assert windows[head.key].start < head.start < head.stop == windows[key].stop
     chains = {origin: 0} | {f"window/{i}": abs(i - at) for i in range(len(windows))}
     assert max(chains.values()) < len(windows) - 1, "the two chains run side by side"
 
@@ -140,11 +155,12 @@ def test_a_window_is_drawn_to_the_origins_colours_unless_it_holds_something_of_i
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     (origin,) = [task.key for task in windows if task.needs == ("encode",)]
     for task in windows:
-        held = [*task.payload["conditions"], *task.payload["points"]]
-        own = any(one["strength"] == 1.0 for one in held)
+        window = WindowTask.of(task.payload)
+        held: list[KeptLatents | Point] = [*window.conditions, *window.points]
+        own = any(one.strength == 1.0 for one in held)
         free = task.key == origin or own
-        assert task.payload["colour"] == (None if free else {"key": origin, "factor": 0.25})
-        assert not task.payload["colour"] or origin in task.needs
+        assert window.colour == (None if free else ColourReference(origin, 0.25))
+        assert not window.colour or origin in task.needs
 
 
 @pytest.mark.parametrize(
@@ -175,26 +191,27 @@ def test_storyboards_grow_both_ways_from_what_is_given(fields, frame, length, mo
     clip = PreparedMedia("a", frame, min(length, fields["frames"] - frame), 1.0)
     tasks = plan_of(media=(clip,), strategy=strategy, **fields).tasks
     story = sorted((task for task in tasks if task.kind is TaskKind.STORYBOARD), key=lambda task: task.start)
-    alone = [task.payload["tail"] is None and task.payload["head"] is None for task in story]
+    told = [WindowTask.of(task.payload) for task in story]
+    alone = [window.tail is None and window.head is None for window in told]
     # One that is given to its end needs no neighbour to keep to.
     origin = max(place for place, first in enumerate(alone) if first)
-    assert story[origin].payload["conditions"] or story[origin].payload["points"], "it holds what is given"
-    for place, task in enumerate(story):
-        tail, head = task.payload["tail"], task.payload["head"]
-        assert (tail["key"] if tail else None) == (story[place - 1].key if place > origin else None)
-        to_its_end = any(one["stop"] == task.stop for one in task.payload["conditions"])
-        assert (head["key"] if head else None) == (
+    assert told[origin].conditions or told[origin].points, "it holds what is given"
+    for place, (task, window) in enumerate(zip(story, told, strict=True)):
+        tail, head = window.tail, window.head
+        assert (tail.key if tail else None) == (story[place - 1].key if place > origin else None)
+        to_its_end = any(one.stop == task.stop for one in window.conditions)
+        assert (head.key if head else None) == (
             story[place + 1].key if place < origin and not to_its_end else None
         )
-        assert {one["key"] for one in (tail, head) if one} <= set(task.needs)
+        assert {one.key for one in (tail, head) if one} <= set(task.needs)
 
 
 @given(st.integers(1, 64), st.integers(1, 64))
 def test_a_storyboard_is_a_third_of_a_large_size_and_all_of_a_small_one(across, up):
     plan = plan_of(media=(), frames=129, width=32 * across, height=32 * up)
-    story, *_ = (task.payload for task in plan.tasks if task.kind is TaskKind.STORYBOARD)
-    wide, high = story["width"] // 32, story["height"] // 32
-    assert 32 * wide == story["width"] and 32 * high == story["height"]
+    story, *_ = (WindowTask.of(task.payload) for task in plan.tasks if task.kind is TaskKind.STORYBOARD)
+    wide, high = story.width // 32, story.height // 32
+    assert 32 * wide == story.width and 32 * high == story.height
     assert -(-across // 3) <= wide <= across and -(-up // 3) <= high <= up
     assert wide * high >= 15 or (wide, high) == (across, up), "too small to tell where things are"
     if across * up <= 40:
@@ -205,9 +222,10 @@ def test_a_storyboard_is_a_third_of_a_large_size_and_all_of_a_small_one(across, 
 
 def test_the_clip_reaches_every_window_it_lies_in_and_no_other():
     plan = plan_of(media=(PreparedMedia("a-1", 0, 121, 1.0),))
-    reached = {task.key: task.payload["conditions"] for task in plan.tasks if task.kind is TaskKind.WINDOW}
-    assert [(c["start"], c["stop"]) for c in reached["window/0"]] == [(0, 15)]
-    assert [(c["start"], c["stop"]) for c in reached["window/1"]] == [(12, 16)]
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    reached = {task.key: WindowTask.of(task.payload).conditions for task in windows}
+    assert [(c.start, c.stop) for c in reached["window/0"]] == [(0, 15)]
+    assert [(c.start, c.stop) for c in reached["window/1"]] == [(12, 16)]
     assert not reached["window/2"]
 
 
@@ -218,7 +236,8 @@ def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strateg
     clip, option = PreparedMedia("a", frame, 25, 1.0), {"placing": "lightricks"}
     plan = plan_of(media=[clip], frames=401, strategy=strategy, options=option)
     first = frame // 8
-    assert JobPart.of(plan.shared).version == VERSION and not plan.shared["lead"]
+    job = JobPart.of(plan.shared)
+    assert job.version == VERSION and not job.lead
     windows = [task for task in plan.tasks if task.kind in (TaskKind.WINDOW, TaskKind.STORYBOARD)]
     for task in windows:
         told = WindowTask.of(task.payload)
@@ -232,7 +251,7 @@ def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strateg
         assert [latent for cut in (*seen, *kept) for latent in range(*cut)] == list(shown)
         assert len(seen) <= 1 and all(point.frame == 8 * (first - told.start) for point in told.points)
         assert seen == [(first, min(first + 2, told.stop))] * (told.start <= first < told.stop)
-    (encoded,) = JobPart.of(plan.shared).conditions
+    (encoded,) = job.conditions
     assert (encoded.before, encoded.after, encoded.start) == (0, 0, first)
     assert any("9 of the clip's 25 frames beside" in note for note in plan.notes), plan.notes
 
@@ -259,24 +278,25 @@ def test_a_job_made_over_a_video_has_no_storyboard_and_begins_where_its_strength
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     assert not any(task.kind is TaskKind.STORYBOARD for task in plan.tasks) and len(windows) > 1
     for task in windows:
-        assert task.payload["sigmas"][0] == pytest.approx(0.7) and task.needs == ("encode",)
-        (piece,) = task.payload["base"]["pieces"]
-        assert piece["left"] == "encode" and (piece["start"], piece["stop"]) == (task.start, task.stop)
-        assert task.payload["conditions"] == []
+        window = WindowTask.of(task.payload)
+        assert window.sigmas[0] == pytest.approx(0.7) and task.needs == ("encode",)
+        assert window.base is not None
+        (piece,) = window.base.pieces
+        assert piece.left == "encode" and (piece.start, piece.stop) == (task.start, task.stop)
+        assert window.conditions == ()
 
 
 def test_given_frames_beside_made_ones_are_decoded_by_themselves_wherever_they_fade():
     clip = PreparedMedia("a", 180, 40, 1.0)
     plan = plan_of(media=[clip], frames=400)
-    lead = plan.shared["lead"]
+    lead = JobPart.of(plan.shared).lead
     spans = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
-    seen = {
-        (g["first"] - lead, g["last"] - lead, *g["fade"]) for task in spans for g in task.payload["given"]
-    }
+    told = [DecodeTask.of(task.payload) for task in spans]
+    seen = {(g.first - lead, g.last - lead, *g.fade) for span in told for g in span.given}
     assert seen == {(180, 220, 4, 4)}
-    for task in spans:
-        first, last = task.payload["from"] - lead, task.payload["to"] - lead
-        assert bool(task.payload["given"]) == (first < 224 and 176 < last) == ("encode" in task.needs)
+    for task, span in zip(spans, told, strict=True):
+        first, last = span.first - lead, span.last - lead
+        assert bool(span.given) == (first < 224 and 176 < last) == ("encode" in task.needs)
 
 
 def test_sizes_and_lengths_that_ltx_does_not_have_are_padded_and_said():
@@ -289,10 +309,10 @@ def test_sizes_and_lengths_that_ltx_does_not_have_are_padded_and_said():
 @given(st.integers(16, 400), st.integers(16, 400))
 def test_what_is_rendered_too_much_is_cut_off_about_the_middle(half_width, half_height):
     plan = plan_of(media=(), width=2 * half_width, height=2 * half_height, frames=9)
-    crop, said = plan.shared["crop"], [note for note in plan.notes if note.startswith("size:")]
-    assert 2 * crop["left"] + 2 * half_width == plan.render_width < 2 * half_width + 32
-    assert 2 * crop["top"] + 2 * half_height == plan.render_height < 2 * half_height + 32
-    assert bool(said) == any(crop.values()) and all("around its centre" in note for note in said)
+    crop, said = JobPart.of(plan.shared).crop, [note for note in plan.notes if note.startswith("size:")]
+    assert 2 * crop.left + 2 * half_width == plan.render_width < 2 * half_width + 32
+    assert 2 * crop.top + 2 * half_height == plan.render_height < 2 * half_height + 32
+    assert bool(said) == (crop != Crop()) and all("around its centre" in note for note in said)
 
 
 def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():
@@ -325,7 +345,7 @@ def test_a_window_of_the_whole_video_may_be_longer_than_the_model_draws_well_and
 SMALL = (OFFERS.models["ltx-2b-0.9.8-distilled"], "sha256:small")
 
 
-def drawn_by_small(model="ltx-13b-0.9.7-dev", **fields):
+def drawn_by_small(model: str = "ltx-13b-0.9.7-dev", **fields: Any) -> Plan:
     return plan_of(media=(), model=model, width=1024, height=576, storyboard=SMALL, **fields)
 
 
@@ -334,13 +354,14 @@ def test_a_smaller_model_of_the_family_draws_the_storyboard_in_its_own_steps_for
     by_kind = {kind: [task for task in plan.tasks if task.kind is kind] for kind in TaskKind}
     for task in by_kind[TaskKind.STORYBOARD]:
         assert (task.model, task.weights) == ("ltx-2b-0.9.8-distilled", "sha256:small")
-        assert len(task.payload["sigmas"]) == 9 and task.payload["guidance_scale"] == 1.0
+        story = WindowTask.of(task.payload)
+        assert len(story.sigmas) == 9 and story.guidance_scale == 1.0
     for task in by_kind[TaskKind.WINDOW]:
         assert (task.model, task.weights) == ("ltx-13b-0.9.7-dev", "sha256:w")
-        assert task.payload["guidance_scale"] == 5.0
+        assert WindowTask.of(task.payload).guidance_scale == 5.0
     assert sum(task.flops for task in by_kind[TaskKind.STORYBOARD]) <= 0.03 * sum(t.flops for t in plan.tasks)
-    assert plan.shared["storyboard_model"] == "ltx-2b-0.9.8-distilled"
-    assert plan_of(media=()).shared["storyboard_model"] == "ltx-tiny"
+    assert JobPart.of(plan.shared).storyboard_model == "ltx-2b-0.9.8-distilled"
+    assert JobPart.of(plan_of(media=()).shared).storyboard_model == "ltx-tiny"
 
 
 def test_a_storyboard_by_another_model_is_refused_where_it_would_not_be_understood_or_drawn():
@@ -374,8 +395,9 @@ def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_t
     overlap = story[0].stop - story[1].start if story[1:] else own
     assert own <= overlap <= 2 * own
     assert overlap == own or all(task.stop - task.start > 2 * overlap for task in story)
-    both = list(itertools.pairwise(story))
-    assert all(a.stop - b.start == overlap == b.payload["tail"]["latents"] for a, b in both)
+    for a, b in itertools.pairwise(story):
+        tail = WindowTask.of(b.payload).tail
+        assert tail is not None and a.stop - b.start == overlap == tail.latents
     assert max(task.stop - task.start for task in story) <= longest
     if all(task.start in {0, *(window.stop for window in windows)} for task in story):
         firsts = [min(w.start for w in windows if b.key in w.needs) for b in story[1:]]

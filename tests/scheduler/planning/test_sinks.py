@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.planning import TaskKind
+from farm.plan import JobPart, KeptLatents, Point, ShownSink, WindowTask
+from farm.planning import PlannedTask, TaskKind
 from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import OFFERS, plan_of, specs
 
@@ -32,8 +33,14 @@ def jobs(draw):
     return fields, media
 
 
-def holds(task) -> bool:
-    return any(one["strength"] == 1.0 for one in (*task.payload["conditions"], *task.payload["points"]))
+def holds(task: PlannedTask) -> bool:
+    window = WindowTask.of(task.payload)
+    held: list[KeptLatents | Point] = [*window.conditions, *window.points]
+    return any(one.strength == 1.0 for one in held)
+
+
+def sink_of(task: PlannedTask) -> ShownSink | None:
+    return WindowTask.of(task.payload).sink
 
 
 @settings(max_examples=150)
@@ -41,20 +48,21 @@ def holds(task) -> bool:
 def test_a_sink_lies_before_its_window_and_is_there_before_it(job, strategy):
     fields, media = job
     plan = plan_of(media=media, strategy=strategy, **fields)
-    tasks: dict = {}
+    conditions = JobPart.of(plan.shared).conditions
+    tasks: dict[str, PlannedTask] = {}
     for task in plan.tasks:
-        if task.kind in DENOISED and (sink := task.payload["sink"]):
-            assert sink["frame"] == -8 and sink["strength"] == 1.0
-            assert sink["key"] in tasks and sink["key"] in task.needs, "made before, and waited for"
-            if sink["key"] == "encode":
-                index = int(sink["name"].split("/")[1])
+        if task.kind in DENOISED and (sink := sink_of(task)):
+            assert sink.frame == -8 and sink.strength == 1.0
+            assert sink.key in tasks and sink.key in task.needs, "made before, and waited for"
+            if sink.key == "encode":
+                index, window = int(sink.name.split("/")[1]), WindowTask.of(task.payload)
                 assert media[index].strength == 1.0
-                assert sink["name"].endswith(f"/{task.payload['width']}x{task.payload['height']}")
-                assert sink["latent"] == plan.shared["conditions"][index]["start"], "a single frame's"
+                assert sink.name.endswith(f"/{window.width}x{window.height}")
+                assert sink.latent == conditions[index].start, "a single frame's"
             else:
-                source = tasks[sink["key"]]
-                assert sink["latent"] == source.start == 0 < task.start, "a single frame's"
-                assert (source.kind, sink["name"]) == (task.kind, "latents")
+                source = tasks[sink.key]
+                assert sink.latent == source.start == 0 < task.start, "a single frame's"
+                assert (source.kind, sink.name) == (task.kind, "latents")
         tasks[task.key] = task
 
 
@@ -65,13 +73,13 @@ def test_every_window_that_holds_nothing_given_has_a_sink_and_no_other(job, stra
     tasks = plan_of(media=media, strategy=strategy, **fields).tasks
     firm = [piece for piece in media if piece.strength == 1.0]
     for task in (task for task in tasks if task.kind in DENOISED):
-        sink = task.payload["sink"]
+        sink = sink_of(task)
         if holds(task) or (task.start == 0 and not firm):
             assert sink is None
         elif firm:
-            assert sink["key"] == "encode"
+            assert sink is not None and sink.key == "encode"
         elif strategy == "autoregressive" or task.kind is TaskKind.STORYBOARD:
-            assert sink["key"] == f"{task.kind}/0"
+            assert sink is not None and sink.key == f"{task.kind}/0"
         else:
             assert sink is None, "nothing is known before the windows"
 
@@ -81,17 +89,19 @@ def test_chains_that_grow_both_ways_are_reminded_of_the_clip_between_them():
         media=[PreparedMedia("a", 360, 17, 1.0)], strategy="autoregressive", model=KNOWS, frames=750
     )
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
-    sinks = {task.key: task.payload["sink"] for task in windows if not holds(task)}
+    sinks = {task.key: sink_of(task) for task in windows if not holds(task)}
     assert len(sinks) == len(windows) - 1
-    assert all(sink == sinks["window/0"] and sink["name"] == "condition/0/256x160" for sink in sinks.values())
+    first = sinks["window/0"]
+    assert first is not None and first.name == "condition/0/256x160"
+    assert all(sink == first for sink in sinks.values())
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_window_between_two_keys_is_shown_the_nearer_one(strategy):
     keys = [PreparedMedia("a", 0, 17, 1.0), PreparedMedia("b", 737, 1, 1.0)]
     plan = plan_of(media=keys, strategy=strategy, model=KNOWS, frames=750)
-    shown = [(task, task.payload["sink"]) for task in plan.tasks if task.kind in DENOISED]
-    seen = {task.start: sink["name"].split("/")[1] for task, sink in shown if sink}
+    shown = [(task, sink_of(task)) for task in plan.tasks if task.kind in DENOISED]
+    seen = {task.start: sink.name.split("/")[1] for task, sink in shown if sink}
     assert seen and all(
         condition == ("0" if 8 * start + 60 < 377 else "1")
         for start, condition in seen.items()
@@ -106,4 +116,4 @@ def test_a_model_that_does_not_know_sinks_is_shown_none(strategy, monkeypatch):
     monkeypatch.setitem(OFFERS.models, "unknowing", unknowing)
     for media in ((), [PreparedMedia("a", 0, 1, 1.0)]):
         tasks = plan_of(strategy=strategy, media=media, model="unknowing").tasks
-        assert all(task.payload["sink"] is None for task in tasks if task.kind in DENOISED)
+        assert all(sink_of(task) is None for task in tasks if task.kind in DENOISED)
