@@ -277,7 +277,14 @@ def test_both_dialects_guide_alike_without_rescaling_and_star(ltx, prompt):
 def test_a_preset_of_comfyui_renders_in_the_passes_that_were_planned(ltx, tmp_path):
     """13b-dynamic, its layers moved to blocks that ltx-tiny has."""
     layers = [[0, 1, 2], [1, 2], [3], [3], [4], [5]]
-    fields = {"frames": 17, "width": 64, "height": 64, "steps": 8, "prompt": "a red ball", "media": ()}
+    fields: dict[str, Any] = {
+        "frames": 17,
+        "width": 64,
+        "height": 64,
+        "steps": 8,
+        "prompt": "a red ball",
+        "media": (),
+    }
     options = {"preset": "13b-dynamic", "layers": layers}
     plan = plan_of(**fields, strategy="autoregressive", guidance="comfyui", options=options)
     passes = []
