@@ -30,6 +30,8 @@ ABOVE = {"benchmarks", "tests", "training", "ltx_video"}
 PURE_FOLDERS = ("farm/policy", "scheduler/planning", "scheduler/placement")
 IMPURE = {"sqlalchemy", "grpc", "ray", "torch"}
 CLOCKS = {"time", "datetime"}
+MESSAGES = ("farm.v1", "google.protobuf", "grpc")
+"""Names of modules that make or carry the API's messages begin with these."""
 
 
 def _module(path: Path) -> str:
@@ -92,14 +94,19 @@ def _pure() -> list[str]:
     ]
 
 
-def test_pure_rooms_load_no_database_network_ray_or_torch():
-    modules = _pure()
-    assert len(modules) > 30
+def _loaded(modules: list[str]) -> set[str]:
+    """Return all modules that a process has loaded once it has imported `modules`."""
     code = (
         "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, check=True)
-    assert not IMPURE & set(told.stdout.split())
+    return set(told.stdout.split())
+
+
+def test_pure_rooms_load_no_database_network_ray_or_torch():
+    modules = _pure()
+    assert len(modules) > 30
+    assert not IMPURE & _loaded(modules)
 
 
 def test_pure_rooms_read_no_clock():
@@ -110,6 +117,18 @@ def test_pure_rooms_read_no_clock():
         if name.split(".")[0] in CLOCKS or name == "farm.clock"
     ]
     assert not wrong
+
+
+def test_the_scheduler_knows_no_message_of_the_api():
+    """`scheduler/dispatch/ray` is left out: it talks to its own process, the bridge, with messages of their own."""
+    modules = [
+        module
+        for module in MODULES
+        if module.startswith("scheduler.") and not module.startswith("scheduler.dispatch.ray")
+    ]
+    assert "scheduler.dispatch.loop" in modules
+    imported = {name for module in modules for name in _imports(MODULES[module])}
+    assert not {name for name in imported | _loaded(modules) if name.startswith(MESSAGES)}
 
 
 def test_one_function_alone_starts_python():

@@ -24,8 +24,10 @@ from farm.v1 import nodes_pb2
 from farm.wire.messages import device_record, outcome_name
 from farm.wire.security import Authority, join_token
 from farmd.api.gate import Refused, caller
+from farmd.api.node_commands import command_message
 from farmd.api.node_verbs import NodeVerbs
 from farmd.api.versions import check_runtime, check_version, upgrade_advice
+from scheduler.dispatch.commands import AcknowledgeCompletion, GrantLeases, StopAttempt
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Session, Sessions
 
@@ -140,8 +142,8 @@ class NodeService(NodeVerbs):
         )
         reading = asyncio.create_task(self._read(request_iterator, session))
         try:
-            while (message := await session.outbox.get()) is not None:
-                yield message
+            while (command := await session.outbox.get()) is not None:
+                yield command_message(command)
             if session.refusal:
                 raise Refused(grpc.StatusCode.FAILED_PRECONDITION, session.refusal)
         finally:
@@ -240,20 +242,11 @@ class NodeService(NodeVerbs):
             await self._changes.notify(*{attempt.job_id for attempt in given_back})
             if given_back:
                 self._wake()
-        session.outbox.put_nowait(
-            nodes_pb2.ConnectResponse(
-                grant=nodes_pb2.Grant(
-                    sequence=heartbeat.sequence,
-                    attempts=[nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch) for id, epoch in granted],
-                )
-            )
-        )
+        session.outbox.put_nowait(GrantLeases(heartbeat.sequence, tuple(granted)))
         for (id, epoch), seconds in over.items():
-            reference = nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch)
             why = "the farm no longer waits for this attempt"
             grace = LEAVING_SECONDS if session.leave else seconds
-            cancel = nodes_pb2.Cancel(attempt=reference, reason=why, grace_seconds=grace)
-            session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))
+            session.outbox.put_nowait(StopAttempt(id, epoch, why, grace))
         session.forget_except({id for id, _ in held})
         loading = {one.attempt.attempt_id: one.model for one in heartbeat.loading}
         changed = {id for id, _ in loading.items() ^ session.loading.items()}
@@ -296,13 +289,7 @@ class NodeService(NodeVerbs):
             # Another node's, another farm's, or from after a backup that was restored: nobody wants it from here.
             log.warning("ignored a result: the attempt is not this node's", attempt=attempt_id)
             settlement, attempt = Settlement(committed=False), None
-        session.outbox.put_nowait(
-            nodes_pb2.ConnectResponse(
-                acknowledge=nodes_pb2.Acknowledge(
-                    journal_number=completion.journal_number, committed=settlement.committed
-                )
-            )
-        )
+        session.outbox.put_nowait(AcknowledgeCompletion(completion.journal_number, settlement.committed))
         for stopped in settlement.stop:
             await self._sessions.stop([stopped], stopped.error)
         self._wake()

@@ -32,9 +32,9 @@ from farm.records import (
 from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
 from farm.store.store import Store
-from farm.v1 import nodes_pb2
 from scheduler.dispatch import audit, drains
 from scheduler.dispatch.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.commands import Leave, RenewRaylet, Return
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Session, Sessions
 from scheduler.dispatch.snapshot import members_of, ready_task, slots_of
@@ -259,8 +259,7 @@ class Dispatcher:
             await self._empty(step, drains.REASON)
             if session and session.leave is not step.leave:
                 session.leave = step.leave
-                wish = nodes_pb2.Presence(leave=step.leave)
-                session.outbox.put_nowait(nodes_pb2.ConnectResponse(presence=wish))
+                session.outbox.put_nowait(Leave() if step.leave else Return())
 
     async def _empty(self, step: drains.DrainStep, why: str) -> None:
         now = boottime()
@@ -320,8 +319,7 @@ class Dispatcher:
         others = session.renderers & {one.name for one in node.devices}
         if trouble and not others and self._starting.blames(key, now):
             log.warning("replacing a raylet that starts no renderers", node=node.name, device=device, why=trouble)  # fmt: skip
-            wish = nodes_pb2.RenewRaylet(ray_node_id=node.ray_node_id, reason=trouble)
-            session.outbox.put_nowait(nodes_pb2.ConnectResponse(renew_raylet=wish))
+            session.outbox.put_nowait(RenewRaylet(node.ray_node_id, trouble))
 
     async def _give(
         self,

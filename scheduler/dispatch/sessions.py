@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from farm.policy.failures import time_to_stop
 from farm.records import AttemptRecord
-from farm.v1 import nodes_pb2
+from scheduler.dispatch.commands import Command, ReadAttemptLog, StopAttempt
 
 ANSWER_SECONDS = 5.0
 """Seconds for which the daemon waits until a node answers about a log."""
@@ -28,7 +28,7 @@ class Session:
     Times are in CLOCK_BOOTTIME seconds.
 
     - `name`: the node's name, for logs.
-    - `outbox`: messages to the agent. The entry None ends the stream.
+    - `outbox`: commands for the agent. The entry None ends the stream.
     - `refusal`: why the daemon refuses the agent; "" if it doesn't. A refused agent doesn't connect again by itself.
     - `leave`: True once the daemon has told the node to end its renderers and its raylet.
     - `leaving`: True once the agent has said that it is about to end.
@@ -46,7 +46,7 @@ class Session:
     node_id: str
     heard_at: float
     name: str = ""
-    outbox: asyncio.Queue[nodes_pb2.ConnectResponse | None] = field(default_factory=asyncio.Queue)
+    outbox: asyncio.Queue[Command | None] = field(default_factory=asyncio.Queue)
     refusal: str = ""
     leave: bool = False
     leaving: bool = False
@@ -193,9 +193,7 @@ class Sessions:
             return None
         number = next(_numbers)
         answer = session.questions[number] = asyncio.get_running_loop().create_future()
-        reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
-        question = nodes_pb2.ReadAttemptLog(number=number, attempt=reference, offset=offset)
-        session.outbox.put_nowait(nodes_pb2.ConnectResponse(read_log=question))
+        session.outbox.put_nowait(ReadAttemptLog(number, attempt.id, attempt.epoch, offset))
         try:
             return await asyncio.wait_for(answer, ANSWER_SECONDS)
         except TimeoutError:
@@ -226,9 +224,7 @@ class Sessions:
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)
             if session:
-                reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
                 seconds = time_to_stop(attempt.longest_step) if grace is None else grace
-                cancel = nodes_pb2.Cancel(
-                    attempt=reference, reason=reason, grace_seconds=seconds, keep_state=keeping
+                session.outbox.put_nowait(
+                    StopAttempt(attempt.id, attempt.epoch, reason, seconds, keep_state=keeping)
                 )
-                session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))

@@ -18,9 +18,9 @@ from farm.records import DeviceRecord
 from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store
 from farm.store.errors import DatabaseAway
-from farm.v1 import nodes_pb2
 from farmd.fits import Fits
 from scheduler.dispatch.backend import BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.commands import Leave, RenewRaylet, Return, StopAttempt
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.loop import GRACE_SECONDS, Dispatcher
 from scheduler.dispatch.sessions import Session, Sessions
@@ -157,9 +157,9 @@ def test_what_makes_no_step_is_cancelled_and_its_renderer_ended_if_it_does_not_s
     farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 10_000)
     assert farm.look(1799) == [] and farm.session.outbox.empty()
     farm.look(2)
-    cancel = farm.session.outbox.get_nowait().cancel
-    assert cancel.attempt == nodes_pb2.AttemptRef(attempt_id=attempt, epoch=epoch)
-    assert "timeouts.no_progress" in cancel.reason and cancel.grace_seconds == GRACE_SECONDS
+    stop = farm.session.outbox.get_nowait()
+    assert stop == StopAttempt(attempt, epoch, stop.reason, GRACE_SECONDS)
+    assert "timeouts.no_progress" in stop.reason
     assert farm.store.attempts.get(attempt).cause == Cause.TIMEOUT
 
 
@@ -180,7 +180,7 @@ def test_a_job_that_times_out_for_the_last_time_has_its_other_work_stopped(farm)
     farm.store.attempts.progress(other, 1, 1, 9)
     farm.look(400)
     assert farm.store.jobs.get(job.id).state == JobState.FAILED
-    said = {c.attempt.attempt_id: c.reason for c in (farm.session.outbox.get_nowait().cancel for _ in "ab")}
+    said = {stop.attempt_id: stop.reason for stop in emptied(farm.session.outbox)}
     assert said[other] == "the job has failed" and "no_progress" in said[attempt]
 
 
@@ -213,12 +213,15 @@ def wishes(farm) -> list[str]:
     """What the node was told since, in words."""
     said = []
     while not farm.session.outbox.empty():
-        message = farm.session.outbox.get_nowait()
-        kind = message.WhichOneof("message")
-        keeping = ", keeping its state" if message.cancel.keep_state else ""
-        said.append(
-            message.cancel.reason + keeping if kind == "cancel" else f"leave: {message.presence.leave}"
-        )
+        match farm.session.outbox.get_nowait():
+            case StopAttempt(reason=reason, keep_state=keeping):
+                said.append(reason + ", keeping its state" if keeping else reason)
+            case Leave():
+                said.append("leave")
+            case Return():
+                said.append("return")
+            case other:
+                said.append(repr(other))
     return said
 
 
@@ -232,14 +235,14 @@ def test_a_node_that_is_drained_finishes_what_it_runs_then_leaves_and_comes_back
     farm.store.attempts.succeed(attempt, epoch, [], 1.0)
     farm.look()
     farm.look()
-    assert wishes(farm) == ["leave: True"], "told once"
+    assert wishes(farm) == ["leave"], "told once"
     farm.session.renderers.clear()
     farm.store.nodes.left("n1")
     farm.look(10)
     assert farm.renderers.started == []
     farm.store.nodes.resume("n1")
     farm.look()
-    assert wishes(farm) == ["leave: False"]
+    assert wishes(farm) == ["return"]
     assert farm.renderers.started == ["d0", "d1"]
 
 
@@ -358,8 +361,8 @@ def test_what_runs_is_given_back_before_that(farm):
     farm.renderers.outdated = "--node-ip=127.0.0.1 is now --node-ip=10.0.0.7"
     submit(farm.store, ONE)
     assert farm.look() == farm.look(1.0) == [] and farm.renderers.renewed == 0
-    told = [message.cancel for message in emptied(farm.session.outbox) if message.HasField("cancel")]
-    assert [(one.attempt.attempt_id, one.keep_state) for one in told] == [(attempt, True)], (
+    told = [one for one in emptied(farm.session.outbox) if isinstance(one, StopAttempt)]
+    assert [(one.attempt_id, one.keep_state) for one in told] == [(attempt, True)], (
         "once, and it keeps its state"
     )
     farm.store.attempts.stop(attempt, epoch, [], told[0].reason)
@@ -408,9 +411,8 @@ def test_a_device_that_gets_no_renderer_says_why_and_its_raylet_is_made_anew(far
     reasons = {fit.device: fit.reason for fit in fits.fit([]).devices}
     assert reasons["ws7/d1"] == f"has no renderer up: {said}"
 
-    def wishes() -> list[nodes_pb2.RenewRaylet]:
-        told = [message for message in emptied(farm.session.outbox) if message]
-        return [message.renew_raylet for message in told if message.HasField("renew_raylet")]
+    def wishes() -> list[RenewRaylet]:
+        return [one for one in emptied(farm.session.outbox) if isinstance(one, RenewRaylet)]
 
     def wait() -> None:
         for _ in range(5):
