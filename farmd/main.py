@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +43,12 @@ from farm.wire.sockets import socket_path
 from farmd.api.gate import Gate
 from farmd.api.nodes import NodeTerms
 from farmd.collecting import collect_forever
+from farmd.fits import Fits
+from farmd.intake import Intake, unknown_pins
 from farmd.services import NAMES, Parts, add_services
 from farmd.whereabouts import Whereabouts
 from scheduler.dispatch.job_watchers import JobWatchers
+from scheduler.dispatch.loop import Dispatcher
 from scheduler.dispatch.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -113,22 +118,97 @@ async def serve(config: FarmConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with contextlib.AsyncExitStack() as unless_up:
-        await _serve(config, stopping, unless_up)
+        daemon = await _start(config, unless_up)
+    await _run(config, daemon, stopping)
 
 
-async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: contextlib.AsyncExitStack) -> None:
-    from farmd.fits import Fits
-    from farmd.intake import Intake, unknown_pins
-    from scheduler.dispatch.loop import Dispatcher
+@dataclass(frozen=True)
+class _Daemon:
+    """What a started daemon consists of. `started` is when its start began, in Unix time; `port` is the gRPC server's."""
 
+    started: float
+    where: Whereabouts
+    backend: RayBackend
+    reader: MediaReader
+    parts: Parts
+    dispatcher: Dispatcher
+    server: aio.Server
+    port: int
+    health_service: health.aio.HealthServicer
+
+
+async def _start(config: FarmConfig, unless_up: contextlib.AsyncExitStack) -> _Daemon:
+    """Start all parts of the daemon. `unless_up` undoes the first steps if a later step fails."""
     started = time.time()
-    listen, advertise = config.server.listen, config.server.advertise
-    if (stated := config.ray.node_ip) and not addresses.is_here(stated):
-        log.warning(
-            "ray.node_ip is no address of this machine, so workstations can't reach Ray", node_ip=stated
-        )
+    _warn_of_foreign_address(config.ray.node_ip)
     authority = Authority.open(config.home)
-    where = Whereabouts(authority, listen, advertise)
+    where = Whereabouts(authority, config.server.listen, config.server.advertise)
+    store = await _lead(config, unless_up)
+    files = await _open_files(config, authority, store)
+    ray_token = _ray_token(config.home)
+    backend = ray_backend(config)
+    server, port = await _listen(config.server.listen, authority, where, unless_up)
+    unless_up.push_async_callback(backend.end_begun)
+    await backend.start()
+    terms = NodeTerms(
+        ray_address=lambda: backend.address,
+        ray_token=ray_token,
+        heartbeat=config.leases.heartbeat,
+        lease=config.leases.lease,
+        servers=lambda: where.servers(port, backend.node_ip),
+    )
+    reader = MediaReader(config.home)
+    parts, dispatcher = _parts(config, store, files, authority, backend, reader, terms)
+    health_service = await _start_serving(server, parts)
+    await asyncio.to_thread(where.write, port, backend.node_ip)
+    unless_up.pop_all()
+    log.info(
+        "farmd is up",
+        version=__version__,
+        listen=addresses.joined(addresses.split(config.server.listen)[0], port),
+        ray=backend.address,
+        home=str(config.home),
+    )
+    return _Daemon(started, where, backend, reader, parts, dispatcher, server, port, health_service)
+
+
+async def _run(config: FarmConfig, daemon: _Daemon, stopping: asyncio.Event) -> None:
+    """Do the daemon's work until `stopping` is set or a part of the work fails. Then stop the daemon's parts in order."""
+    store, files, backend = daemon.parts.store, daemon.parts.files, daemon.backend
+    told = asyncio.create_task(stopping.wait())
+    # None of these ends by itself; a daemon without one of them would only look alive.
+    work = [
+        asyncio.create_task(keep_leading(store)),
+        asyncio.create_task(daemon.dispatcher.run()),
+        asyncio.create_task(daemon.where.keep(daemon.port, lambda: backend.node_ip)),
+        # In its home the store is this farm's alone: nobody else can have left anything there.
+        asyncio.create_task(
+            collect_forever(store, files, config.keeping, None if config.artifacts.url else daemon.started)
+        ),
+    ]
+    ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
+    log.info("farmd is stopping; renderers go on")
+    await daemon.health_service.enter_graceful_shutdown()
+    for task in (told, *work):
+        task.cancel()
+    daemon.parts.sessions.close_all()
+    await daemon.server.stop(grace=2.0)
+    await backend.close()
+    daemon.reader.close()
+    store.close()
+    for task in ended:
+        task.result()
+
+
+def _warn_of_foreign_address(node_ip: str) -> None:
+    if node_ip and not addresses.is_here(node_ip):
+        log.warning(
+            "ray.node_ip is no address of this machine, so workstations can't reach Ray", node_ip=node_ip
+        )
+
+
+async def _lead(config: FarmConfig, unless_up: contextlib.AsyncExitStack) -> Store:
+    """Open the farm's database as its only writer."""
 
     def lived() -> str:
         return config.artifact_url if holds_artifacts(config.artifact_url) else ""
@@ -137,48 +217,72 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         Store.lead, config.store_url, this_process("farmd"), terms=config.terms, lived=lived
     )
     unless_up.callback(store.close)
+    return store
+
+
+async def _open_files(config: FarmConfig, authority: Authority, store: Store) -> ArtifactStore:
     filled = await asyncio.to_thread(store.artifacts.any_count)
     files = ArtifactStore(config.artifact_url, filled, _farm_name(authority, config.store_url))
     if files.trouble:
         log.warning("no task is started", why=files.trouble)
-    ray_token = ray_token_file(config.home).read_text().strip()
-    backend = ray_backend(config)
+    return files
 
+
+def _ray_token(home: Path) -> Callable[[], str]:
+    """Read the token of the Ray cluster from its file, and return a function that reads it again.
+
+    If the file is damaged later, the function returns the last token that could be read. So no node loses Ray.
+
+    Raises:
+        DamagedFile: the file is damaged now.
+    """
+    token = ray_token_file(home).read_text().strip()
+
+    def of_now() -> str:
+        nonlocal token
+        with contextlib.suppress(OSError, DamagedFile):
+            token = ray_token_file(home).read_text().strip()
+        return token
+
+    return of_now
+
+
+async def _listen(
+    listen: str, authority: Authority, where: Whereabouts, unless_up: contextlib.AsyncExitStack
+) -> tuple[aio.Server, int]:
+    """Open the farm's port. Return the server, which doesn't answer yet, and the port's number.
+
+    Raises:
+        CannotListen: the port can't be opened.
+    """
     server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
     unless_up.push_async_callback(server.stop, None)
     try:
-        bound = server.add_secure_port(listen, where.credentials())
+        return server, server.add_secure_port(listen, where.credentials())
     except RuntimeError:
         why = await asyncio.to_thread(ports.problem, listen, "--listen")
         raise CannotListen(
             f"server.listen: {why or f'{listen} was in use and is free now; start farmd again'}"
         ) from None
-    unless_up.push_async_callback(backend.end_begun)
-    await backend.start()
 
+
+def _parts(
+    config: FarmConfig,
+    store: Store,
+    files: ArtifactStore,
+    authority: Authority,
+    backend: RayBackend,
+    reader: MediaReader,
+    terms: NodeTerms,
+) -> tuple[Parts, Dispatcher]:
+    """Put together the parts that the services use, and the dispatch loop, which isn't running yet."""
     offers = catalogue(planning_plugins())
     for pin in unknown_pins(config.models, offers.models):
         log.warning(pin)
     sessions, watchers = Sessions(), JobWatchers()
     dispatcher = Dispatcher(store, files, backend, sessions, watchers, config.leases, offers.models)
-    reader = MediaReader(config.home)
     intake = Intake(config, offers, store, files, reader.probe, sessions.model_troubles)
     fits = Fits(store, sessions.has_renderer, sessions.trouble_of, sessions.model_troubles)
-
-    def token_of_now() -> str:
-        nonlocal ray_token
-        # A file that is damaged while the farm runs takes nobody's Ray away.
-        with contextlib.suppress(OSError, DamagedFile):
-            ray_token = ray_token_file(config.home).read_text().strip()
-        return ray_token
-
-    terms = NodeTerms(
-        ray_address=lambda: backend.address,
-        ray_token=token_of_now,
-        heartbeat=config.leases.heartbeat,
-        lease=config.leases.lease,
-        servers=lambda: where.servers(bound, backend.node_ip),
-    )
     parts = Parts(
         store,
         files,
@@ -191,6 +295,11 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         config.limits.max_upload_bytes,
         intake,
     )
+    return parts, dispatcher
+
+
+async def _start_serving(server: aio.Server, parts: Parts) -> health.aio.HealthServicer:
+    """Start to answer calls. Return the service that says whether the farm is up."""
     add_services(server, parts)
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
@@ -198,39 +307,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await server.start()
     for name in ("", *NAMES):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    await asyncio.to_thread(where.write, bound, backend.node_ip)
-    unless_up.pop_all()
-    log.info(
-        "farmd is up",
-        version=__version__,
-        listen=addresses.joined(addresses.split(listen)[0], bound),
-        ray=backend.address,
-        home=str(config.home),
-    )
-
-    told = asyncio.create_task(stopping.wait())
-    # None of these ends by itself; a daemon without one of them would only look alive.
-    work = [
-        asyncio.create_task(keep_leading(store)),
-        asyncio.create_task(dispatcher.run()),
-        asyncio.create_task(where.keep(bound, lambda: backend.node_ip)),
-        # In its home the store is this farm's alone: nobody else can have left anything there.
-        asyncio.create_task(
-            collect_forever(store, files, config.keeping, None if config.artifacts.url else started)
-        ),
-    ]
-    ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
-    log.info("farmd is stopping; renderers go on")
-    await health_service.enter_graceful_shutdown()
-    for task in (told, *work):
-        task.cancel()
-    sessions.close_all()
-    await server.stop(grace=2.0)
-    await backend.close()
-    reader.close()
-    store.close()
-    for task in ended:
-        task.result()
+    return health_service
 
 
 def _farm_name(authority: Authority, store_url: str) -> str:
