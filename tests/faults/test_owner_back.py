@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from farm.records import ArtifactState
@@ -79,7 +80,7 @@ def test_free_leaves_no_renderer_until_the_owner_is_away_again(farm, desks, ever
     job_id = farm.submit(frames=20, width=64, height=64)
     answer = farm.succeed(job_id)
     assert {a.node for task in answer.tasks for a in task.attempts} == {"north"}
-    with pytest.raises(StopIteration):
+    with pytest.raises(psutil.NoSuchProcess):
         farm.renderer_of("south")
     desks.leave("south")
     farm.wait_for_renderers("south")
