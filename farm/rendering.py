@@ -65,7 +65,7 @@ class InputDamaged(Exception):
 
 
 MAX_FACTS = 1 << 16
-"""Most bytes of JSON that a task may report with `tell`; larger things are artifacts."""
+"""Most bytes of JSON that a task may report with `report`; larger things are artifacts."""
 
 
 Save = Callable[[Path], None]
@@ -114,8 +114,8 @@ class TaskContext:
         step: The function to call before each step; see Step.
         model: The name of the model that does the task.
         weights: The hash of that model's weights.
-        tell: `tell(summary, facts)` reports what the plugin has found. `summary` is a sentence for people. `facts` is
-            JSON of at most MAX_FACTS bytes, by name. The farm keeps the facts if this attempt succeeds. A later fact
+        report: `report(summary, facts)` reports what the plugin has found. `summary` is a sentence for people. `facts`
+            is JSON of at most MAX_FACTS bytes, by name. The farm keeps the facts if this attempt succeeds. A later fact
             replaces an earlier fact of the same name. The fact named "notes" is a list of sentences for people. The
             farm shows these sentences with the job, and writes them into the video's sidecar.
         exchange: `exchange(round, mine)` swaps arrays with the tasks of the neighbouring windows. None unless the task
@@ -137,10 +137,15 @@ class TaskContext:
     step: Step
     model: str
     weights: str
-    tell: Callable[[str, dict[str, Any]], None] = _nobody_listens
+    report: Callable[[str, dict[str, Any]], None] = _nobody_listens
     exchange: Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
     saved: Callable[[], Path | None] = _nothing_saved
     notes: tuple[str, ...] = ()
+
+    @property
+    def tell(self) -> Callable[[str, dict[str, Any]], None]:
+        """The earlier name of `report`. Plugins that use it work for one more release."""
+        return self.report
 
     @property
     def fingerprint(self) -> str:

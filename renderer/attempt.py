@@ -138,7 +138,7 @@ class Attempt:
             step=self._step,
             model=task.model,
             weights=task.weights,
-            tell=self._report,
+            report=self._report,
             exchange=self._trade if self._exchange else None,
             saved=self._saved,
             notes=self._handed.notes,

@@ -196,7 +196,7 @@ class LocalJob:
             step=step or _never_stopped,
             model=task.model or self._job.model,
             weights=task.weights or self._job.weights,
-            tell=report,
+            report=report,
             exchange=exchange,
             saved=lambda: state,
         )

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select
 from farm.records import AttemptRecord, Handover
 from farm.states import LIVE_JOBS, AttemptState, JobState, NodeState, TaskState
 from farm.store import cordons, quarantine, rows
-from farm.store.changes import move_job, move_task, tell
+from farm.store.changes import move_job, move_task, write_attempt_event
 from farm.store.ids import new_id
 from farm.store.tables import attempts, devices, jobs, nodes, tasks
 from farm.store.transaction import Transaction
@@ -69,7 +69,7 @@ def give(transaction: Transaction, handover: Handover, lease_until: float) -> At
         )
     )
     (attempt,) = rows.attempt_records(connection, attempts.c.id == attempt_id)
-    tell(transaction, attempt, "dispatched", "to")
+    write_attempt_event(transaction, attempt, "dispatched", "to")
     return attempt
 
 

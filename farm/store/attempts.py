@@ -21,7 +21,7 @@ from farm.store.changes import (
     move_attempt,
     move_task,
     ready_successors,
-    tell,
+    write_attempt_event,
 )
 from farm.store.database import Database
 from farm.store.errors import MissingArtifact, NotFound
@@ -108,7 +108,7 @@ class Attempts:
                     move_attempt(transaction, attempt.id, attempt.state, AttemptState.RUNNING,
                                  started_at=transaction.at, progressed=transaction.now,
                                  lease_until=lease_until)  # fmt: skip
-                    tell(transaction, attempt, "started", "on")
+                    write_attempt_event(transaction, attempt, "started", "on")
             # A heartbeat that was overtaken by a later one must not shorten what that one was promised.
             connection.execute(
                 update(attempts)
@@ -208,7 +208,7 @@ class Attempts:
             )
             speeds.note(transaction, attempt, working_seconds)
             quarantine.forgive(transaction, attempt.node_id, attempt.device)
-            tell(transaction, attempt, "succeeded", "on")
+            write_attempt_event(transaction, attempt, "succeeded", "on")
             ready = ready_successors(transaction, attempt.task_id)
             return Settlement(True, job=finish_job(transaction, attempt.job_id), ready=ready)
 

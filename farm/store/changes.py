@@ -144,7 +144,7 @@ def end_attempt(
     return replace(attempt, state=target, finished_at=transaction.at, error=why, cause=str(cause))
 
 
-def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str) -> None:
+def write_attempt_event(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str) -> None:
     """Write an event about an attempt, such as "window/3 started on ws1/cuda0".
 
     Args:

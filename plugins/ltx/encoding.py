@@ -66,7 +66,7 @@ def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
     if cut := cut_off(ltx, texts):
         # One that holds throughout stands first, so it may leave no room for what is to change.
         some = ", ".join(f"{index + 1} ({length} tokens)" for index, length in cut.items())
-        task.tell(
+        task.report(
             f"the model reads {ltx.max_tokens} tokens of a prompt; the end of these is not seen: {some}",
             {
                 "prompts_cut": [[index, length] for index, length in cut.items()],
@@ -74,7 +74,7 @@ def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
             },
         )
     elif notes:
-        task.tell("the text encoder doesn't know all of the prompts", {"notes": notes})
+        task.report("the text encoder doesn't know all of the prompts", {"notes": notes})
     embeds, mask = encode_prompt(ltx, texts)
     # Every window fetches them, and most of a short prompt is padding that nothing attends to.
     length = int(mask.sum(1).max())

@@ -240,7 +240,7 @@ class LtxModel:
             base = seam.bridged(before, behind, stop - start)
             latents = self._healed(replace(task, payload=heal.payload()), heal, base)
             start, healed = heal.start + 1, (heal.start + 2, heal.stop - 1)
-        task.tell(*seam.report(joined, told.start, healed))
+        task.report(*seam.report(joined, told.start, healed))
         return {LATENTS: self._saved(task, latents, start)}
 
     def _healed(self, task: TaskContext, told: WindowTask, base: torch.Tensor) -> torch.Tensor:
@@ -281,7 +281,7 @@ class LtxModel:
         differences = [_difference(job, told.given[at], *of) for at, of in nearest.items()]
         # A plan made by an earlier version doesn't say whose frames they are.
         if known := [one for one in differences if one]:
-            task.tell(*report(known))
+            task.report(*report(known))
 
     def _put_in(self, task: TaskContext, start: int, given: GivenSpan, latents: torch.Tensor) -> RestoredSpan:
         """Given frames as the VAE shows them, and what they change of the frames made at their edges.

@@ -89,7 +89,7 @@ def _begin(denoiser: Denoiser, task: TaskContext, fingerprint: str) -> State:
         state = load(path, fingerprint, denoiser)
     except Unfit as unfit:
         why = f"the saved state of an earlier attempt can't be used: {unfit}"
-        task.tell(f"began anew, because {why}", {"began_anew": why})
+        task.report(f"began anew, because {why}", {"began_anew": why})
         return denoiser.begin()
-    task.tell(f"went on from step {state.step} of {denoiser.steps}", {"from_step": state.step})
+    task.report(f"went on from step {state.step} of {denoiser.steps}", {"from_step": state.step})
     return state

@@ -71,8 +71,8 @@ class Counter:
             while done == task.payload.get("hangs"):
                 time.sleep(1)
         if "tells" in task.payload:
-            task.tell("counted", {"steps": 0})
-            task.tell("counted to the end", task.payload["tells"])
+            task.report("counted", {"steps": 0})
+            task.report("counted to the end", task.payload["tells"])
         if "loads" in task.payload:
             with self.device.loading("counter"):
                 _wait_while_there(Path(task.payload["loads"]))

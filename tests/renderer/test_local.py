@@ -179,3 +179,9 @@ def test_what_joins_find_out_is_kept(tmp_path):
     job = _job("codenoise", tmp_path)
     job.perform(task for task in _plan("codenoise").tasks if task.kind not in (TaskKind.DECODE, TaskKind.MUX))
     assert [job.facts[f"join/{index}"]["how"] for index in (0, 1)] == ["ramp", "ramp"]
+
+
+def test_a_plugin_may_report_by_the_earlier_name(tmp_path):
+    job = _job("codenoise", tmp_path)
+    job.context(_task(_plan("codenoise"), "window/0")).tell("looked round", {"found": 3})
+    assert job.facts["window/0"] == {"summary": "looked round", "found": 3}

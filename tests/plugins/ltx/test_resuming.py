@@ -96,7 +96,7 @@ class Farm:
         hand = self.job.context(task, step=lambda done, total, *_: steps.append((done, total)), state=state)
         hand = replace(
             hand,
-            tell=lambda summary, facts: told.update(facts, summary=f"{told.get('summary', '')} {summary}"),
+            report=lambda summary, facts: told.update(facts, summary=f"{told.get('summary', '')} {summary}"),
         )
         made = by_model(model or self.model)(replace(hand, **other(hand)))
         return load_latents(made["latents"]), steps, told
