@@ -6,8 +6,8 @@ import time
 
 import click
 
-from farm.cli.mine import mine
 from farm.cli.node_verbs import drain, forget, lock, resume, unlock
+from farm.cli.owner_verbs import mine
 from farm.cli.printing import (
     connect,
     duration,
