@@ -1,7 +1,7 @@
 """The interface of presence plugins, which tell whether somebody is at a workstation.
 
-This module also reads and writes the file with which an owner takes the machine from the farm.
-nodeagent.owner.owner decides what the agent does when the owner is present or has taken the machine.
+This module also reads and writes the file with which an owner claims the machine.
+nodeagent.owner.owner decides what the agent does when the owner is present or has claimed the machine.
 """
 
 # The agent and farmctl import this module, so it imports little.
@@ -46,12 +46,12 @@ class Presence:
     seconds_idle: Callable[[str], float]
 
 
-def take(home: Path, until: float | None) -> None:
+def claim(home: Path, until: float | None) -> None:
     """Take the machine from the farm for its owner.
 
     Args:
-        home: The agent's home folder. Anybody who may write to this folder may take the machine.
-        until: The Unix time at which the farm gets the machine back; None: only `give_back` gives it back.
+        home: The agent's home folder. Anybody who may write to this folder may claim the machine.
+        until: The Unix time at which the farm gets the machine back; None: only `release` gives it back.
 
     Raises:
         OSError: The file in `home` can't be written.
@@ -59,30 +59,32 @@ def take(home: Path, until: float | None) -> None:
     write_whole(home / _FILE, json.dumps({"until": until}).encode())
 
 
-def give_back(home: Path) -> None:
+def release(home: Path) -> None:
     """Give the machine back to the farm. Raises OSError."""
     (home / _FILE).unlink(missing_ok=True)
 
 
-def taken(home: Path, now: float) -> str:
+def claimed(home: Path, now: float) -> str:
     """Return why the farm may not use the machine at `now` (Unix seconds); "" if the farm may use it.
 
-    The reason continues a sentence whose subject is the machine: "was taken by its owner until …".
+    The reason continues a sentence whose subject is the machine: "was claimed by its owner until …".
     """
     file = home / _FILE
     try:
-        said = damaged_files.read_object(file, "Say it again with `farmctl node mine`")
+        said = damaged_files.read_object(
+            file, "Replace it with `farmctl node claim`, or remove it with `farmctl node release`"
+        )
         until = said["until"]
         if until is None:
-            return "was taken by its owner until they say otherwise"
+            return "was claimed by its owner until they release it"
         if isinstance(until, bool) or not isinstance(until, (int, float)):
             raise TypeError("`until` must be null or a Unix time in seconds")
-        return "" if now >= until else f"was taken by its owner until {_at(until)}"
+        return "" if now >= until else f"was claimed by its owner until {_at(until)}"
     except FileNotFoundError:
         return ""
     except (damaged_files.DamagedFile, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         # The file is damaged, but somebody has claimed the machine.
-        return f"was taken by its owner, though {file} can't be read: {error}"
+        return f"was claimed by its owner, though {file} can't be read: {error}"
 
 
 def _at(when: float) -> str:

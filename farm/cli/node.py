@@ -7,7 +7,7 @@ import time
 import click
 
 from farm.cli.node_verbs import drain, forget, lock, resume, unlock
-from farm.cli.owner_verbs import mine
+from farm.cli.owner_verbs import claim, mine, release
 from farm.cli.printing import (
     connect,
     duration,
@@ -39,7 +39,7 @@ def node() -> None:
     """
 
 
-for verb in (drain, resume, lock, unlock, forget):
+for verb in (drain, resume, lock, unlock, forget, claim, release, mine):
     node.add_command(verb)
 
 
@@ -243,6 +243,3 @@ def enroll(ctx: click.Context) -> None:
     servers = list(answer.servers)
     click.echo(f"farm-node --server {servers[0]} --join-token {answer.join_token}")
     tell_reach(servers, list(answer.others), "workstations")
-
-
-node.add_command(mine)

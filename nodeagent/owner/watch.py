@@ -121,7 +121,7 @@ class OwnerWatch:
     def _claimed(self) -> str:
         now = time.time()
         local = time.localtime(now)
-        return presence.taken(self._home, now) or quiet(
+        return presence.claimed(self._home, now) or quiet(
             self._hours, local.tm_wday, 60 * local.tm_hour + local.tm_min
         )
 

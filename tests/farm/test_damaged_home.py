@@ -160,16 +160,16 @@ def test_a_client_is_told_which_file_of_its_profile_is_damaged(home, name, kind)
 
 @pytest.mark.parametrize("kind", OF_JSON)
 def test_a_damaged_word_of_the_owner_counts_as_one(tmp_path, kind):
-    presence.take(tmp_path, 100.0)
-    assert presence.taken(tmp_path, 200.0) == ""
+    presence.claim(tmp_path, 100.0)
+    assert presence.claimed(tmp_path, 200.0) == ""
     spoil(tmp_path / "mine.json", OF_JSON[kind])
-    assert "mine.json can't be read" in presence.taken(tmp_path, 200.0)
+    assert "mine.json can't be read" in presence.claimed(tmp_path, 200.0)
 
 
 @pytest.mark.parametrize("until", ["NaN", "1e999", "1e300", "true", '"12"'])
 def test_a_time_that_is_none_counts_as_the_owners_word(tmp_path, until):
     (tmp_path / "mine.json").write_text(f'{{"until": {until}}}')
-    assert "was taken by its owner" in presence.taken(tmp_path, 200.0)
+    assert "was claimed by its owner" in presence.claimed(tmp_path, 200.0)
 
 
 def test_what_is_set_aside_is_never_written_over(tmp_path):

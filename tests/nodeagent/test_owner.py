@@ -15,7 +15,7 @@ AWAY, THERE, UNKNOWN = Sample(math.inf), Sample(0.0), Sample(None, "no logind")
 samples = st.one_of(
     st.just(UNKNOWN), st.just(AWAY), st.builds(Sample, st.one_of(st.just(0.0), st.floats(0, 2000)))
 )
-looks = st.tuples(st.floats(0.1, 400), samples, st.sampled_from(["", "", "", "was taken by its owner"]))
+looks = st.tuples(st.floats(0.1, 400), samples, st.sampled_from(["", "", "", "was claimed by its owner"]))
 terms = st.builds(OwnerTerms, st.floats(0, 1000), st.floats(0, 200))
 
 

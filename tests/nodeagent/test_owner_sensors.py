@@ -12,7 +12,7 @@ import pytest
 
 from farm.config import InvalidConfig, OwnerSettings
 from farm.plugins import node_plugins, presences
-from farm.presence import CannotTell, give_back, take, taken
+from farm.presence import CannotTell, claim, claimed, release
 from nodeagent.owner import sensors
 from nodeagent.owner.watch import sensor
 
@@ -170,14 +170,14 @@ def test_presence_is_told_without_torch_ray_or_sql():
 
 
 def test_an_owners_word_lasts_until_they_said_and_what_can_not_be_read_counts(tmp_path):
-    assert taken(tmp_path, 1000.0) == ""
-    take(tmp_path, 200_000.0)
-    assert taken(tmp_path, 199_999.0).startswith("was taken by its owner until 1970-01-0")
-    assert taken(tmp_path, 200_000.0) == ""
-    take(tmp_path, None)
-    assert taken(tmp_path, 1e12) == "was taken by its owner until they say otherwise"
-    give_back(tmp_path)
-    give_back(tmp_path)
-    assert taken(tmp_path, 1000.0) == ""
+    assert claimed(tmp_path, 1000.0) == ""
+    claim(tmp_path, 200_000.0)
+    assert claimed(tmp_path, 199_999.0).startswith("was claimed by its owner until 1970-01-0")
+    assert claimed(tmp_path, 200_000.0) == ""
+    claim(tmp_path, None)
+    assert claimed(tmp_path, 1e12) == "was claimed by its owner until they release it"
+    release(tmp_path)
+    release(tmp_path)
+    assert claimed(tmp_path, 1000.0) == ""
     (tmp_path / "mine.json").write_text("yes please")
-    assert "can't be read" in taken(tmp_path, 1000.0)
+    assert "can't be read" in claimed(tmp_path, 1000.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.presence import give_back, take
+from farm.presence import claim, release
 from farm.v1 import nodes_pb2
 from tests.nodeagent.node_processes import ended, until
 
@@ -131,10 +131,10 @@ def test_an_agent_that_can_not_tell_takes_no_work_and_says_why(farm, node, desk)
 def test_the_owners_own_word_counts_more_than_what_is_seen(farm, node, desk, tmp_path):
     _, renderer = node()
     in_the_middle(farm, renderer)
-    take(tmp_path / "node", time.time() + 3600)
+    claim(tmp_path / "node", time.time() + 3600)
     assert ended(farm, "a").outcome == STOPPED
-    assert reason(farm).startswith("was taken by its owner until")
-    give_back(tmp_path / "node")
+    assert reason(farm).startswith("was claimed by its owner until")
+    release(tmp_path / "node")
     until(lambda: reason(farm) == "", what="work again")
 
 

@@ -58,7 +58,7 @@ def test_help_imports_nothing_heavy():
     ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "submit spec", "job", "job list", "job show", "job watch", "job cancel",
      "job download", "job outputs", "job pause", "job resume", "job retry", "job priority", "job why", "task", "task list", "task show",
      "task logs", "task retry", "node", "node list", "node show", "node drain", "node resume", "node lock", "node unlock",
-     "node forget", "node mine", "node enroll", "config", "config example", "db", "db upgrade", "db backup", "db restore",
+     "node forget", "node claim", "node release", "node mine", "node enroll", "config", "config example", "db", "db upgrade", "db backup", "db restore",
      "client", "client export", "plugin", "plugin list", "plugin show", "preset", "preset list", "preset show"],
 )  # fmt: skip
 def test_every_command_teaches_with_an_example(command):
