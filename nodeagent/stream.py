@@ -244,8 +244,8 @@ class FarmStream:
                     self._link.cancel(response.cancel)
                 case "read_log":
                     self.send(nodes_pb2.ConnectRequest(log=self._log_part(response.read_log)))
-                case "presence":
-                    self._events.wanted(response.presence.leave)
+                case "set_membership":
+                    self._events.wanted(response.set_membership.leave)
                 case "renew_raylet":
                     self._events.renew(response.renew_raylet.ray_node_id, response.renew_raylet.reason)
 

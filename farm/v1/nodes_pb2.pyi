@@ -239,22 +239,22 @@ class RendererReport(_message.Message):
     def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log", "presence", "renew_raylet")
+    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log", "set_membership", "renew_raylet")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     READ_LOG_FIELD_NUMBER: _ClassVar[int]
-    PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    SET_MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
     RENEW_RAYLET_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     grant: Grant
     acknowledge: Acknowledge
     cancel: Cancel
     read_log: ReadAttemptLog
-    presence: Presence
+    set_membership: SetMembership
     renew_raylet: RenewRaylet
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., renew_raylet: _Optional[_Union[RenewRaylet, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ..., set_membership: _Optional[_Union[SetMembership, _Mapping]] = ..., renew_raylet: _Optional[_Union[RenewRaylet, _Mapping]] = ...) -> None: ...
 
 class RenewRaylet(_message.Message):
     __slots__ = ("ray_node_id", "reason")
@@ -302,7 +302,7 @@ class Welcome(_message.Message):
     upgrade: str
     def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., leave: _Optional[bool] = ..., ray_token: _Optional[str] = ..., upgrade: _Optional[str] = ...) -> None: ...
 
-class Presence(_message.Message):
+class SetMembership(_message.Message):
     __slots__ = ("leave",)
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     leave: bool

@@ -34,8 +34,8 @@ def command_message(command: Command) -> nodes_pb2.ConnectResponse:
             )
             return nodes_pb2.ConnectResponse(read_log=question)
         case Leave() | Return():
-            presence = nodes_pb2.Presence(leave=isinstance(command, Leave))
-            return nodes_pb2.ConnectResponse(presence=presence)
+            asked = nodes_pb2.SetMembership(leave=isinstance(command, Leave))
+            return nodes_pb2.ConnectResponse(set_membership=asked)
         case RenewRaylet():
             renewal = nodes_pb2.RenewRaylet(ray_node_id=command.ray_node_id, reason=command.reason)
             return nodes_pb2.ConnectResponse(renew_raylet=renewal)

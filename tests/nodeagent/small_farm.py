@@ -94,7 +94,7 @@ class SmallFarm:
 
     def wants(self, leave: bool) -> None:
         """Every node is to leave, or to come back."""
-        response = nodes_pb2.ConnectResponse(presence=nodes_pb2.Presence(leave=leave))
+        response = nodes_pb2.ConnectResponse(set_membership=nodes_pb2.SetMembership(leave=leave))
         for outbox in list(self._streams):
             self._loop.call_soon_threadsafe(outbox.put_nowait, response)
 

@@ -33,8 +33,8 @@ MESSAGES: dict[Command, dict] = {
         "cancel": {"attempt": ATTEMPT, "reason": "the job has failed", "grace_seconds": 10.0}
     },
     ReadAttemptLog(7, "a1", 3, 512): {"read_log": {"number": 7, "attempt": ATTEMPT, "offset": 512}},
-    Leave(): {"presence": {"leave": True}},
-    Return(): {"presence": {"leave": False}},
+    Leave(): {"set_membership": {"leave": True}},
+    Return(): {"set_membership": {"leave": False}},
     RenewRaylet("r1", "starts nothing"): {"renew_raylet": {"ray_node_id": "r1", "reason": "starts nothing"}},
     GrantLeases(9, (("a1", 3), ("a2", 1))): {
         "grant": {"sequence": 9, "attempts": [ATTEMPT, {"attempt_id": "a2", "epoch": 1}]}

@@ -47,3 +47,8 @@ def test_an_agent_of_one_protocol_before_is_taken_and_others_are_refused(
     assert shown.upgrade.endswith(to_people) and bool(shown.upgrade) == bool(to_people)
     told = [line for line in logs if line["log_level"] == "warning" and line.get("why") == shown.upgrade]
     assert len(told) == bool(to_people), logs
+
+
+def test_an_agent_of_the_version_before_reads_whether_to_leave():
+    asked = nodes_pb2.ConnectResponse(set_membership=nodes_pb2.SetMembership(leave=True))
+    assert asked.SerializeToString() == b"\x32\x02\x08\x01", "the message had the name Presence"
