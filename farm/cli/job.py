@@ -27,7 +27,6 @@ from farm.cli.printing import (
     print_table,
     say,
     size,
-    state,
     weights,
     when,
 )
@@ -37,9 +36,7 @@ from farm.outside_text import shown
 from farm.policy.gist import gist
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
 from farm.v1 import jobs_pb2
-from farm.wire.state_names import state_of
-
-_STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.JobState.keys()[1:]]
+from farm.wire.enum_words import value_of, word_of, words
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 
@@ -60,7 +57,11 @@ def job() -> None:
 
 @job.command("list")
 @click.option(
-    "--state", "states", type=Choice(_STATES), multiple=True, help="Show only jobs in this state. Repeatable."
+    "--state",
+    "states",
+    type=Choice(words(jobs_pb2.JobState)),
+    multiple=True,
+    help="Show only jobs in this state. Repeatable.",
 )
 @click.option(
     "--limit",
@@ -83,7 +84,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
       farmctl job list --before j-06b2b
       farmctl job list -o json | jq -r '.jobs[].id'
     """
-    wanted = [state_of(jobs_pb2.JobState, name) for name in states]
+    wanted = [value_of(jobs_pb2.JobState, name) for name in states]
     found = connect(ctx).jobs(wanted, limit, before)
     if form == "json":
         return print_json(jobs_pb2.ListJobsResponse(jobs=found))
@@ -190,7 +191,7 @@ def print_tasks(
         rows.append(
             (
                 task.key,
-                state(jobs_pb2.TaskState, task.state),
+                word_of(jobs_pb2.TaskState, task.state),
                 latents,
                 mark(f"{attempt.node}/{attempt.device}") if attempt else "-",
                 attempt_seconds(attempt) if attempt else "-",
@@ -388,7 +389,7 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
         print_table(
             ("TASK", "STATE", "REASON"),
             (
-                (one.key, state(jobs_pb2.TaskState, one.state), gist(one.reason, otherwise=""))
+                (one.key, word_of(jobs_pb2.TaskState, one.state), gist(one.reason, otherwise=""))
                 for one in answer.tasks
             ),
             "",

@@ -17,13 +17,13 @@ from farm.cli.printing import (
     print_table,
     say,
     size,
-    state,
     weights,
     when,
 )
 from farm.cli.reach import tell_reach
 from farm.policy.gist import gist
 from farm.v1 import nodes_pb2
+from farm.wire.enum_words import word_of
 
 
 @click.group()
@@ -45,9 +45,9 @@ for verb in (drain, resume, lock, unlock, forget, claim, release, mine):
 
 def _standing(found: nodes_pb2.Node) -> str:
     """Return a node's state, drain and lock in words, such as "online" or "offline, drained"."""
-    words = [state(nodes_pb2.NodeState, found.state)]
+    words = [word_of(nodes_pb2.NodeState, found.state)]
     if found.HasField("drain"):
-        words.append(state(nodes_pb2.DrainState, found.drain.state))
+        words.append(word_of(nodes_pb2.DrainState, found.drain.state))
     if found.HasField("lock"):
         words.append("locked")
     return ", ".join(words)
@@ -73,7 +73,7 @@ def _wishes(found: nodes_pb2.Node) -> list[tuple[str, nodes_pb2.Drain | nodes_pb
     """Return a node's drain and locks, each with its name for people."""
     wishes: list[tuple[str, nodes_pb2.Drain | nodes_pb2.Lock]] = []
     if found.HasField("drain"):
-        wishes.append((state(nodes_pb2.DrainState, found.drain.state), found.drain))
+        wishes.append((word_of(nodes_pb2.DrainState, found.drain.state), found.drain))
     if found.HasField("lock"):
         wishes.append(("locked", found.lock))
     return wishes + [(f"{one.device.name} locked", one.lock) for one in found.devices if one.HasField("lock")]

@@ -22,6 +22,7 @@ from farm.client import FarmClient
 from farm.outside_text import hidden, shown, shown_lines
 from farm.policy.gist import failure
 from farm.v1 import jobs_pb2, nodes_pb2
+from farm.wire.enum_words import word_of
 
 FORMATS = ("table", "json")
 
@@ -190,14 +191,9 @@ def _beside(widths: Mapping[str, int], room: int) -> dict[str, int]:
     return fit
 
 
-def state(enum: Any, value: int) -> str:
-    """Return one value of a protobuf `enum` of states as a word: "running" for JOB_STATE_RUNNING."""
-    return enum.Name(value).partition("_STATE_")[2].lower()
-
-
 def job_state(job: jobs_pb2.Job) -> str:
     """Return a job's state in one word."""
-    return state(jobs_pb2.JobState, job.state)
+    return word_of(jobs_pb2.JobState, job.state)
 
 
 def how_it_ended(job: jobs_pb2.Job) -> str:

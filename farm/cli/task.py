@@ -20,15 +20,12 @@ from farm.cli.printing import (
     print_json,
     print_table,
     say,
-    state,
     when,
 )
 from farm.outside_text import shown_lines
 from farm.policy.gist import gist
 from farm.v1 import jobs_pb2, tasks_pb2
-from farm.wire.state_names import state_of
-
-_STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.keys()[1:]]
+from farm.wire.enum_words import value_of, word_of, words
 
 
 @click.group()
@@ -49,7 +46,7 @@ def task() -> None:
 @click.option(
     "--state",
     "states",
-    type=Choice(_STATES),
+    type=Choice(words(jobs_pb2.TaskState)),
     multiple=True,
     help="Show only tasks in this state. Repeatable.",
 )
@@ -64,7 +61,7 @@ def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: s
       farmctl task list j-06b2b --state failed -o json | jq -r '.tasks[].key'
     """
     client = connect(ctx)
-    wanted = [state_of(jobs_pb2.TaskState, name) for name in states]
+    wanted = [value_of(jobs_pb2.TaskState, name) for name in states]
     found = client.tasks(job_id, wanted)
     if form == "json":
         return print_json(tasks_pb2.ListTasksResponse(tasks=found))
@@ -90,7 +87,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
     lines = {
         "task": f"{found.job_id}/{found.key}",
         "id": found.id,
-        "state": state(jobs_pb2.TaskState, found.state),
+        "state": word_of(jobs_pb2.TaskState, found.state),
         "reason": gist(found.reason, otherwise=""),
         "latents": f"{found.start}-{found.stop}" if found.stop else "",
     }
@@ -108,7 +105,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         (
             (
                 attempt.epoch,
-                state(jobs_pb2.AttemptState, attempt.state),
+                word_of(jobs_pb2.AttemptState, attempt.state),
                 mark(f"{attempt.node}/{attempt.device}"),
                 when(attempt.dispatched_at),
                 attempt_seconds(attempt),
@@ -151,7 +148,7 @@ def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None
     written = False
     for part in client.log(name, epoch, follow):
         if isinstance(part, jobs_pb2.Attempt):
-            word = state(jobs_pb2.AttemptState, part.state)
+            word = word_of(jobs_pb2.AttemptState, part.state)
             note(f"log of the attempt with epoch {part.epoch} on {part.node}/{part.device} ({word})")
         else:
             out(part)
@@ -197,5 +194,5 @@ def retry(ctx: click.Context, name: str, form: str) -> None:
     if form == "json":
         return print_json(answer)
     click.echo(
-        f"{answer.task.key} is {state(jobs_pb2.TaskState, answer.task.state)}; {put_back(answer.tasks)}"
+        f"{answer.task.key} is {word_of(jobs_pb2.TaskState, answer.task.state)}; {put_back(answer.tasks)}"
     )

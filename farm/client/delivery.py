@@ -18,6 +18,7 @@ from farm.spec import frame_rate
 from farm.v1 import artifacts_pb2, jobs_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.wire.channels import request_metadata
+from farm.wire.enum_words import word_of
 
 if TYPE_CHECKING:
     from farm.rendering import Joining
@@ -184,7 +185,9 @@ def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
 
 def how_it_stands(job: jobs_pb2.Job) -> str:
     """Return a job's state and error as the end of a sentence that begins with "the job", such as "is running"."""
-    return f"is {_state(job)}" + (f": {failure(job.error, job.id)}" if job.error else "")
+    return f"is {word_of(jobs_pb2.JobState, job.state)}" + (
+        f": {failure(job.error, job.id)}" if job.error else ""
+    )
 
 
 def where_decoded(job: jobs_pb2.Job) -> str:
@@ -192,10 +195,6 @@ def where_decoded(job: jobs_pb2.Job) -> str:
     if not any(stage.succeeded for stage in job.stages if stage.kind == "decode"):
         return ""
     return f"download the frames that are decoded with `farmctl job outputs {job.id} --partial FOLDER`"
-
-
-def _state(job: jobs_pb2.Job) -> str:
-    return jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
 
 
 def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suffix: str) -> tuple[Path, Path]:
@@ -241,7 +240,7 @@ def _join(
         "partial": True,
         "job": job.id,
         "name": job.spec.name,
-        "state": _state(job),
+        "state": word_of(jobs_pb2.JobState, job.state),
         "error": failure(job.error, job.id) if job.error else "",
         "first_frame": start,
         "last_frame": stop - 1,

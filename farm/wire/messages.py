@@ -11,9 +11,9 @@ from farm import records
 from farm.plan import JobJson, output_suffix_of, prompts_of
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
-from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
+from farm.states import JobState, TaskState
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
-from farm.wire.state_names import state_of
+from farm.wire.enum_words import value_of, word_of
 
 _OPTIONAL = (
     "steps",
@@ -90,12 +90,12 @@ def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
 
 def job_state(state: JobState) -> jobs_pb2.JobState:
     """Return a job's state as the API's enum."""
-    return state_of(jobs_pb2.JobState, state.name)
+    return value_of(jobs_pb2.JobState, state)
 
 
 def job_states(values: Iterable[int]) -> tuple[JobState, ...]:
     """Return job states for values of the API's enum."""
-    return tuple(JobState[jobs_pb2.JobState.Name(value).removeprefix("JOB_STATE_")] for value in values)
+    return tuple(JobState(word_of(jobs_pb2.JobState, value)) for value in values)
 
 
 def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = ()) -> jobs_pb2.Job:
@@ -133,12 +133,12 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
 
 def task_state(state: TaskState) -> jobs_pb2.TaskState:
     """Return a task's state as the API's enum."""
-    return state_of(jobs_pb2.TaskState, TaskState(state).name)
+    return value_of(jobs_pb2.TaskState, state)
 
 
 def task_states(values: Iterable[int]) -> tuple[TaskState, ...]:
     """Return task states for values of the API's enum."""
-    return tuple(TaskState[jobs_pb2.TaskState.Name(value).removeprefix("TASK_STATE_")] for value in values)
+    return tuple(TaskState(word_of(jobs_pb2.TaskState, value)) for value in values)
 
 
 def task_message(
@@ -173,7 +173,7 @@ def attempt_message(
     return jobs_pb2.Attempt(
         id=attempt.id,
         epoch=attempt.epoch,
-        state=state_of(jobs_pb2.AttemptState, AttemptState(attempt.state).name),
+        state=value_of(jobs_pb2.AttemptState, attempt.state),
         node=attempt.node,
         device=attempt.device,
         dispatched_at=attempt.dispatched_at,
@@ -281,7 +281,7 @@ def node_message(
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
-        state=state_of(nodes_pb2.NodeState, NodeState(node.state).name),
+        state=value_of(nodes_pb2.NodeState, node.state),
         version=node.version,
         boot_id=node.boot_id,
         address=node.address,
@@ -311,7 +311,7 @@ def _drain(drain: records.DrainRecord | None, now: float) -> nodes_pb2.Drain | N
     if drain is None:
         return None
     return nodes_pb2.Drain(
-        state=state_of(nodes_pb2.DrainState, DrainState(drain.state).name),
+        state=value_of(nodes_pb2.DrainState, drain.state),
         reason=drain.reason,
         asked_by=drain.asked_by,
         since_at=drain.since_at,
@@ -338,4 +338,4 @@ def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact
 
 def outcome_name(outcome: nodes_pb2.Outcome) -> str:
     """Return how an attempt ended, in one word for people and logs."""
-    return nodes_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower()
+    return word_of(nodes_pb2.Outcome, outcome)

@@ -23,6 +23,7 @@ from farm.handed import names_of
 from farm.logs import adopt, configure_as_told
 from farm.processes.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
+from farm.wire.enum_words import word_of
 from scheduler.dispatch.backend import RendererRef
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         )
         # Of each attempt its renderer and agent tell the same; what only Ray can tell is worth a line.
         tell = log.debug if event == bridge_pb2.BRIDGE_EVENT_RETURNED and not detail else log.info
-        happened = bridge_pb2.BridgeEvent.Name(event).removeprefix("BRIDGE_EVENT_").lower()
+        happened = word_of(bridge_pb2.BridgeEvent, event)
         tell(happened.replace("_", " "), **_named(renderer, call), detail=detail)
         for queue in self._watchers:
             queue.put_nowait(message)
