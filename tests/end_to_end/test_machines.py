@@ -472,7 +472,7 @@ def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(two
 
 
 @pytest.mark.long
-def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(two_cards):
+def test_an_attempt_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(two_cards):
     farm = two_cards
     job_id = farm.begin()
     card = farm.window(job_id).device

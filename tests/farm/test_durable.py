@@ -44,7 +44,7 @@ def test_writers_of_one_file_do_not_mix(tmp_path):
     assert (tmp_path / "a").read_bytes() in contents and names(tmp_path) == ["a"]
 
 
-def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
+def test_the_next_writer_removes_the_file_of_a_killed_one(tmp_path):
     killed(
         """
         import os, pathlib, signal, sys

@@ -78,7 +78,7 @@ def test_an_input_that_is_not_fetched_to_its_end_leaves_nothing(tmp_path, error)
     assert files(tmp_path) == [f"cache/{ARTIFACT.sha256}"]
 
 
-def test_what_a_killed_renderer_and_agent_left_goes_with_the_next_agent(
+def test_the_next_agent_removes_the_files_of_a_killed_renderer_and_agent(
     farm, start_agent, start_renderer, tmp_path
 ):
     agent, renderer = start_agent(), start_renderer()

@@ -356,7 +356,7 @@ def test_ctrl_c_in_a_download_leaves_nothing(client, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_download_left_of_another_video_goes_with_the_next(client, tmp_path):
+def test_the_next_download_replaces_a_killed_one_of_another_video(client, tmp_path):
     beside = [".v.mp4.other.mp4.old.part", ".w.mp4.old.part", ".v.mp4.part", "v.mp4.old.part"]
     for name in [".v.mp4.old.part", *beside]:
         (tmp_path / name).write_bytes(b"begun")

@@ -182,7 +182,7 @@ DAEMON = """
 """
 
 
-def test_a_killed_daemon_leaves_what_its_next_start_removes_and_nothing_that_counts(tmp_path):
+def test_a_restarted_daemon_removes_unrecorded_files_and_keeps_recorded_ones(tmp_path):
     home, root = tmp_path / "farm", tmp_path / "farm" / "artifacts"
     daemon = SmallDaemon(home)
     whole = upload_whole(daemon)
@@ -259,7 +259,7 @@ def test_a_daemon_that_leads_no_more_removes_nothing(tmp_path):
     writing.commit(writing.sha256)
 
 
-def test_what_a_disk_that_was_away_kept_is_removed_when_it_is_back(tmp_path):
+def test_an_upload_cut_off_by_a_missing_disk_is_removed_when_the_disk_is_back(tmp_path):
     store = ArtifactStore(str(tmp_path / "artifacts"))
     writing = store.begin(store.location_for("a-1xy"))
     writing.write(CONTENT)

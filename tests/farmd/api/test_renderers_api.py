@@ -13,7 +13,7 @@ from tests.farm.store.store_world import dispatch, submit, task
 ONE: dict[str, list[str]] = {"encode": []}
 
 
-def test_what_was_on_its_way_to_a_renderer_that_died_is_given_away_at_once(daemon):
+def test_a_dispatched_task_is_requeued_at_once_when_its_renderer_dies(daemon):
     node = daemon.node(NODE)
     job = submit(daemon.store, ONE)
     attempt = dispatch(daemon.store, job, "encode", node_id=NODE)

@@ -116,7 +116,7 @@ def doubt(farm, attempt: str, epoch: int) -> None:
     asyncio.run(farm._dispatcher._take(event))
 
 
-def test_a_task_that_may_not_have_arrived_is_given_away_once_its_node_has_spoken_and_not_of_it(farm):
+def test_a_task_that_may_not_have_arrived_is_requeued_once_its_node_does_not_name_it(farm):
     submit(farm.store, ONE)
     ((_, attempt, epoch),) = farm.look()
     doubt(farm, attempt, epoch)
@@ -151,7 +151,7 @@ def test_nothing_is_started_while_artifacts_cannot_be_stored(farm, tmp_path):
     assert len(farm.look()) == 1
 
 
-def test_what_makes_no_step_is_cancelled_and_its_renderer_ended_if_it_does_not_stop(farm):
+def test_a_task_that_makes_no_step_is_cancelled_with_a_deadline_for_its_renderer(farm):
     submit(farm.store, ONE)
     ((_, attempt, epoch),) = farm.look()
     farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 10_000)
@@ -376,7 +376,7 @@ def emptied(outbox: asyncio.Queue) -> list:
     return [outbox.get_nowait() for _ in range(outbox.qsize())]
 
 
-def test_an_attempt_that_runs_in_nobodys_hand_is_ended_after_two_leases(farm):
+def test_an_attempt_that_no_renderer_works_on_is_ended_after_two_leases(farm):
     submit(farm.store, ONE)
     ((_, attempt, epoch),) = farm.look()
     # What should never be: a lease that goes on and on, of an attempt that its node doesn't name.
