@@ -1,7 +1,7 @@
-"""What will go wrong and when, drawn from a seed, and what is made of it: the pure half of benchmarks/faults.py.
+"""Draws from a seed what will go wrong and when, and judges what came of it, for benchmarks/faults.py.
 
-Here live the schedule of faults, how a job's attempts and the witness's sightings are judged, and the summary. No clock,
-no process, no file.
+The schedule of faults, the judgement of a job's attempts and of what the witness saw, and the summary live here. Pure: no
+clock, no process, no file.
 """
 
 from __future__ import annotations
