@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
-import site
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,30 +52,29 @@ def build(folder: Path) -> Wheels:
 
 
 def install_client(wheels: Wheels, folder: Path) -> Installed:
-    """Make an environment with the client's wheel and what it declares to need, that in turn too, and nothing else.
-
-    What it needs is linked file by file from the environment of the tests.
-    """
-    packages = _environment(folder, wheels.client)
-    (wheel,) = importlib.metadata.distributions(path=[str(packages)])
-    for distribution in _needed(wheel.requires or ()):
-        for file in distribution.files or ():
-            # Not what lies outside, such as scripts, nor what Python compiled.
-            if ".." not in file.parts and file.suffix != ".pyc":
-                link = packages / file
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(Path(str(file.locate())))
-    return Installed(folder)
+    """Make an environment with the client's wheel and what it declares to need, that in turn too, and nothing else."""
+    return _install(folder, wheels.client)
 
 
 def install_full(wheels: Wheels, folder: Path) -> Installed:
-    """Make an environment with both wheels, and all packages of the tests' environment except the farm in the checkout.
+    """Make an environment with both wheels and what they declare to need, that in turn too, and nothing else."""
+    return _install(folder, wheels.client, wheels.full)
 
-    Installing torch and Ray anew would take minutes.
-    """
-    packages = _environment(folder, wheels.client, wheels.full)
-    # The .pth files there, by which the checkout would be found, aren't read.
-    (packages / "all-else.pth").write_text("".join(f"{one}\n" for one in site.getsitepackages()))
+
+def _install(folder: Path, *wheels: Path) -> Installed:
+    """Install the wheels, and link what they need from the environment of the tests: installing torch takes minutes."""
+    packages = _environment(folder, *wheels)
+    ours = list(importlib.metadata.distributions(path=[str(packages)]))
+    names = {canonicalize_name(one.name) for one in ours}
+    requirements = [text for one in ours for text in one.requires or ()]
+    for distribution in _needed(
+        text for text in requirements if canonicalize_name(Requirement(text).name) not in names
+    ):
+        # Scripts lie outside, and __pycache__ holds what Python compiled for several distributions.
+        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            # A folder that several distributions share is one folder there too.
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(distribution.locate_file(top))))
     return Installed(folder)
 
 
@@ -105,7 +103,7 @@ def _needed(requirements: Iterable[str]) -> list[importlib.metadata.Distribution
             continue
         distribution = importlib.metadata.distribution(requirement.name)
         assert requirement.specifier.contains(distribution.version, prereleases=True), requirement
-        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        name = canonicalize_name(requirement.name)
         if name not in found or requirement.extras:
             found[name] = distribution
             further = [Requirement(one) for one in distribution.requires or ()]

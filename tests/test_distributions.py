@@ -175,6 +175,14 @@ def test_the_full_distribution_is_not_the_checkout(full):
     )
 
 
+def test_the_full_distribution_is_tried_without_what_only_tests_need(full):
+    code = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
+    done = full.run(
+        "python", "-I", "-c", code, "pytest", "hypothesis", "einops", "grpc_tools", "ltx_video", "mypy"
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 def test_the_full_distribution_makes_a_database(full):
     done = full.run("farmctl", "db", "--home", full.folder / "home", "upgrade")
     assert done.returncode == 0 and "the farm's database has schema" in done.stdout, done.stderr

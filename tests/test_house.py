@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib.metadata
 import itertools
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 BELOW = {
@@ -35,6 +39,15 @@ ABOVE = {"benchmarks", "tests", "training", "ltx_video"}
 
 FOR_BENCHMARKS = {"tests.farm_processes", "tests.postgres_server", "tests.pythons"}
 """What benchmarks take from the tests: databases, Pythons, and what they look for in a farm."""
+
+SERVER_ROOMS = (
+    "farm/store",
+    "farm/processes",
+    "farm/artifacts.py",
+    "farm/logs.py",
+    "farm/wire/certificates.py",
+)
+"""Rooms of `farm` that run on servers and workstations only; their requirements come with ltx-farm, not with the client."""
 
 PURE_FOLDERS = ("farm/policy", "scheduler/planning", "scheduler/placement")
 IMPURE = {"sqlalchemy", "grpc", "ray", "torch"}
@@ -172,6 +185,28 @@ def test_the_scheduler_knows_no_message_of_the_api():
     assert "scheduler.dispatch.loop" in modules
     imported = {name for module in modules for name in _imports(MODULES[module])}
     assert not {name for name in imported | _loaded(modules) if name.startswith(MESSAGES)}
+
+
+def _declared(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(one).name) for one in requirements}
+
+
+def test_every_package_that_a_distribution_imports_is_one_of_its_requirements():
+    client = tomllib.loads((ROOT / "packaging" / "client" / "pyproject.toml").read_text())
+    full = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    of_client = _declared(client["project"]["dependencies"])
+    of_full = _declared(full["tool"]["hatch"]["metadata"]["hooks"]["custom"]["dependencies"])
+    makers = importlib.metadata.packages_distributions()
+    undeclared = []
+    for path in _modules():
+        file = str(path.relative_to(ROOT))
+        alone = _package(path) == "farm" and not file.startswith(SERVER_ROOMS)
+        declared = of_client if alone else of_client | of_full
+        for name in {name.split(".")[0] for name in _imports(path, types_too=False)}:
+            ours = name in BELOW or name in sys.stdlib_module_names
+            if not ours and not declared & {canonicalize_name(maker) for maker in makers.get(name, [])}:
+                undeclared.append(f"{file} imports {name}")
+    assert not undeclared
 
 
 def test_one_function_alone_starts_python():
