@@ -36,7 +36,7 @@ from farm.records import (
 from farm.states import AttemptState, NodeState, TaskState
 from scheduler.dispatch.snapshot import ready_task, slots_of
 from scheduler.placement.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
-from scheduler.placement.groups import Member
+from scheduler.placement.groups import LockstepTask
 from scheduler.placement.place import place
 from scheduler.placement.warmth import Warmth
 
@@ -180,7 +180,7 @@ class _Farm:
             self._begun[device] = [item.task for item in items], self._now
             self._running[device] = life, next(life)
 
-    def _groups(self, ready: Sequence[str]) -> dict[str, list[Member]]:
+    def _groups(self, ready: Sequence[str]) -> dict[str, list[LockstepTask]]:
         """Unfinished members of the groups that ready tasks are of. None is lost here, so a group runs only once."""
         tasks = [item.task for item in self._work.values()]
         found = {}

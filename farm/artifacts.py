@@ -43,7 +43,7 @@ class Unwritable(Exception):
     """Nothing can be stored at the moment: the disk is full, read-only or gone. A later try may succeed."""
 
 
-class UnusableUrl(Exception):
+class UnusableArtifactsUrl(Exception):
     """The setting `artifacts.url` names no artifact store that can be used on this machine."""
 
 
@@ -66,12 +66,12 @@ _ROOM = 1 << 28
 
 
 def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system of a URL and the folder in it. Raises UnusableUrl."""
+    """Return the file system of a URL and the folder in it. Raises UnusableArtifactsUrl."""
     try:
         return url_to_fs(url)
     # Each file system raises its own errors. The import fails if the package of a file system is not installed.
     except (ImportError, ValueError, TypeError) as error:
-        raise UnusableUrl(
+        raise UnusableArtifactsUrl(
             f"artifacts.url: must be a folder or an fsspec URL that this machine can use: {error}"
         ) from None
 
@@ -101,7 +101,7 @@ class ArtifactStore:
             farm: The name of the farm's record, of letters and digits. Farms that share a folder need different names.
 
         Raises:
-            UnusableUrl: The URL can't be used on this machine.
+            UnusableArtifactsUrl: The URL can't be used on this machine.
         """
         self.filesystem: fsspec.AbstractFileSystem
         self.filesystem, self.root = _opened(url)

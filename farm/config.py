@@ -69,7 +69,7 @@ class Server(Settings):
     )
 
 
-class Store(Settings):
+class StoreSettings(Settings):
     """The database that holds the jobs. Only one daemon at a time may use it; a second daemon is refused."""
 
     url: DatabaseUrl = Field(
@@ -81,7 +81,7 @@ class Store(Settings):
     )
 
 
-class Artifacts(Settings):
+class ArtifactsSettings(Settings):
     """The store of latents, segments, media and videos."""
 
     url: StoreUrl = Field(
@@ -146,7 +146,7 @@ class Leases(Settings):
         return self
 
 
-class RayHead(Settings):
+class RaySettings(Settings):
     """The Ray cluster that carries calls and tensors between processes. Ray's token authentication is always on."""
 
     address: OptionalAddress = Field(
@@ -216,12 +216,12 @@ class FarmConfig(Settings):
     )
     name: str = Field("", max_length=100, description="Name of the farm, for people. Empty: the host's name.")
     server: Server = Field(default_factory=Server)
-    store: Store = Field(default_factory=Store)
-    artifacts: Artifacts = Field(default_factory=Artifacts)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    artifacts: ArtifactsSettings = Field(default_factory=ArtifactsSettings)
     keep: Keep = Field(default_factory=Keep)
     media: MediaRoots = Field(default_factory=MediaRoots)
     leases: Leases = Field(default_factory=Leases)
-    ray: RayHead = Field(default_factory=RayHead)
+    ray: RaySettings = Field(default_factory=RaySettings)
     limits: Limits = Field(default_factory=Limits)
     timeouts: Timeouts = Field(default_factory=Timeouts)
     models: dict[str, ModelPin] = Field(
@@ -287,7 +287,7 @@ class FarmConfig(Settings):
         return self.artifacts.url or str(self.home / "artifacts")
 
 
-class Raylet(Settings):
+class RayletSettings(Settings):
     """The raylet: this machine's part of the farm's Ray cluster."""
 
     node_ip: Ipv4 = Field(
@@ -399,7 +399,7 @@ class NodeConfig(Settings):
         "id unless a folder of that name lies beside this file; a name that begins with ./ is always a folder.",
         examples=[{"ltx-tiny": "/srv/models/ltx-tiny"}],
     )
-    raylet: Raylet = Field(default_factory=Raylet)
+    raylet: RayletSettings = Field(default_factory=RayletSettings)
     owner: OwnerSettings = Field(default_factory=OwnerSettings)
     device: tuple[DeclaredDevice, ...] = Field(
         (),

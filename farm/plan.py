@@ -152,7 +152,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseLatents:
     """The latents that a window begins with and refines.
 
     These latents come from the storyboard (a small draft of the whole video), or from a given video that the job
@@ -332,7 +332,7 @@ class WindowTask(_Told):
     sigmas: tuple[float, ...]
     conditions: tuple[KeptLatents, ...]
     points: tuple[Point, ...]
-    base: Base | None
+    base: BaseLatents | None
     tail: Tail | None
     head: KeptHead | None
     colour: ColourReference | None
@@ -434,7 +434,7 @@ class MuxTask(_Told):
 
 
 @dataclass(frozen=True)
-class Media:
+class PlacedMedia:
     """A condition (an image or clip given with the job) and its place in the plan.
 
     Attributes:
@@ -543,7 +543,7 @@ class JobPart:
     guidance_scale: float
     output: str
     source: int | None
-    conditions: tuple[Media, ...]
+    conditions: tuple[PlacedMedia, ...]
     crop: Crop = Crop()
     prompt_always: str = ""
     prompt_frames: tuple[ShownFrames, ...] = ()

@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from farm import __version__
-from farm.artifacts import ArtifactStore, UnusableUrl, holds_artifacts
+from farm.artifacts import ArtifactStore, UnusableArtifactsUrl, holds_artifacts
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import DamagedFile, is_of_files, of_system
 from farm.logs import configure_logs, variables
@@ -64,7 +64,7 @@ class CannotListen(Exception):
 
 
 _REFUSALS = (
-    CannotListen, DamagedFile, HomeInUse, InvalidConfig, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableUrl,
+    CannotListen, DamagedFile, HomeInUse, InvalidConfig, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableArtifactsUrl,
 )  # fmt: skip
 """What ends a start with a line that says everything."""
 

@@ -33,7 +33,7 @@ NEIGHBOUR_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Question:
+class NeighbourRequest:
     """A window's request for the array that a neighbouring window gives to it in one round.
 
     Attributes:
@@ -58,7 +58,7 @@ Answer = tuple[bool, np.ndarray | None]
 class Peers(Protocol):
     """The other renderers, which can be asked for arrays."""
 
-    def ask(self, renderer: str, question: Question) -> Answer:
+    def ask(self, renderer: str, question: NeighbourRequest) -> Answer:
         """Ask the renderer named `renderer` for the array that `question` describes.
 
         Returns:
@@ -120,7 +120,7 @@ class Overlaps:
             self._groups[group][key].given[to, number] = array
             self._changed.notify_all()
 
-    def answer(self, question: Question, seconds: float = POLL_SECONDS) -> Answer:
+    def answer(self, question: NeighbourRequest, seconds: float = POLL_SECONDS) -> Answer:
         """Answer a question from the stored arrays. If the array isn't here yet, wait for up to `seconds`.
 
         Returns:
@@ -206,7 +206,7 @@ class Exchange:
         if path := self._files[key]:
             with safe_open(path, "numpy") as file:
                 return file.get_tensor(f"{self._key}/{number}")
-        question = Question(self._group, key, self._key, number, self._here)
+        question = NeighbourRequest(self._group, key, self._key, number, self._here)
         heard = time.monotonic()
         while True:
             known, array = self._ask(question)
@@ -222,7 +222,7 @@ class Exchange:
                 )
             self._hold.pause(0.0 if known else 0.1)
 
-    def _ask(self, question: Question) -> Answer:
+    def _ask(self, question: NeighbourRequest) -> Answer:
         place = self._overlaps.place(question.group, question.key)
         if place and place != self._here:
             known, array = self._peers.ask(place, question)

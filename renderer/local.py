@@ -49,7 +49,7 @@ from farm.plan import JobJson, JobPart
 from farm.planning import PlannedTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, RenderingModel, Save, Step, Stopped, TaskContext
-from renderer.exchange import Answer, Exchange, Overlaps, Question
+from renderer.exchange import Answer, Exchange, NeighbourRequest, Overlaps
 from renderer.turn import Turn
 from renderer.work import MODEL_KINDS, Workbench
 from renderer.work_folder import model_cache
@@ -282,6 +282,6 @@ class _Hold:
 class _Nobody:
     """Stands for the other renderers, of which there are none."""
 
-    def ask(self, renderer: str, question: Question) -> Answer:
+    def ask(self, renderer: str, question: NeighbourRequest) -> Answer:
         """Reach no renderer."""
         return False, None

@@ -33,7 +33,7 @@ from renderer.attachment import Attachment, Hold
 from renderer.attempt import Attempt
 from renderer.attempt_log import AttemptLog, log_folder
 from renderer.disk import damaged_input, disk_trouble
-from renderer.exchange import Answer, Exchange, Overlaps, Peers, Question
+from renderer.exchange import Answer, Exchange, NeighbourRequest, Overlaps, Peers
 from renderer.process_log import attempt_line, open_process_log
 from renderer.transfer import Cache, Wire
 from renderer.turn import Turn
@@ -74,7 +74,7 @@ class Renderer:
         """Return the process id. This answers at once, even while a task runs."""
         return os.getpid()
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: NeighbourRequest) -> Answer:
         """Answer another renderer's request for an array of a lockstep window. This works while tasks run."""
         return self._overlaps.answer(question)
 

@@ -44,7 +44,7 @@ class TransferFailed(Exception):
     """The farm refuses an artifact; trying again would not help."""
 
 
-class Corrupt(Exception):
+class CorruptDownload(Exception):
     """The bytes that arrived do not have the artifact's size or checksum."""
 
 
@@ -132,12 +132,12 @@ class Wire:
                     file.write(response.chunk)
             if temporary.stat().st_size != size or checksum(temporary) != sha256:
                 temporary.unlink()
-                raise Corrupt
+                raise CorruptDownload
 
         for _ in range(3):
             try:
                 self._persist(f"download of {artifact_id}", receive)
-            except Corrupt:
+            except CorruptDownload:
                 continue
             except _Gone as gone:
                 raise InputDamaged(artifact_id, str(gone)) from None

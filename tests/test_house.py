@@ -49,6 +49,12 @@ SERVER_ROOMS = (
 )
 """Rooms of `farm` that run on servers and workstations only; their requirements come with ltx-farm, not with the client."""
 
+TWINS = {
+    "InvalidSpec": "the client's is the spec's, as an error of the farm",
+    "NotFound": "the store's error, and what the client raises when the farm answers with it",
+}
+"""Classes of one name in two rooms, and why the name stands for one thing."""
+
 PURE_FOLDERS = ("farm/policy", "scheduler/planning", "scheduler/placement")
 IMPURE = {"sqlalchemy", "grpc", "ray", "torch"}
 CLOCKS = {"time", "datetime"}
@@ -185,6 +191,18 @@ def test_the_scheduler_knows_no_message_of_the_api():
     assert "scheduler.dispatch.loop" in modules
     imported = {name for module in modules for name in _imports(MODULES[module])}
     assert not {name for name in imported | _loaded(modules) if name.startswith(MESSAGES)}
+
+
+def test_a_name_of_a_class_stands_for_one_thing():
+    rooms: dict[str, list[str]] = {}
+    for path in _modules():
+        if "v1" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                rooms.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: places for name, places in rooms.items() if len(places) > 1}
+    assert twice.keys() == TWINS.keys(), f"rename one of two classes: {twice}"
 
 
 def _declared(requirements: list[str]) -> set[str]:

@@ -52,7 +52,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Standing:
+class UnfinishedTask:
     """A task that has not succeeded.
 
     - `reason`: why the task is in this state, as the store has it; "" if the store has no reason.
@@ -65,7 +65,7 @@ class Standing:
     unmet: Sequence[str] = ()
 
 
-def reason_of(job_id: str, job: JobState, task: Standing) -> str:
+def reason_of(job_id: str, job: JobState, task: UnfinishedTask) -> str:
     """Return why a task doesn't run. The text is usually "" if the task runs."""
     if task.state == TaskState.WAITING and not task.unmet:
         return "the tasks that this task needs have just finished; this task is about to become ready"
@@ -94,7 +94,12 @@ def done_again(key: str, error: str) -> str:
 
 
 def summary(
-    job_id: str, job: JobState, error: str, tasks: Sequence[Standing], total: int, fit: Fit | None = None
+    job_id: str,
+    job: JobState,
+    error: str,
+    tasks: Sequence[UnfinishedTask],
+    total: int,
+    fit: Fit | None = None,
 ) -> str:
     """Return a sentence about the job: what it does, or why it waits and what would help.
 
@@ -142,7 +147,7 @@ def summary(
 
 
 def waits_for(
-    job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
+    job_id: str, job: JobState, tasks: Sequence[UnfinishedTask], total: int, fit: Fit | None = None
 ) -> str:
     """Return a sentence that says what a job waits for; "" if the job doesn't wait.
 

@@ -39,7 +39,7 @@ from farm.store.errors import (
     RecordLost,
     SchemaTooNew,
     SchemaTooOld,
-    UnusableUrl,
+    UnusableDatabaseUrl,
 )
 from farm.store.tables import REVISION
 from farm.store.transaction import Transaction
@@ -99,7 +99,7 @@ class Database:
         boot: Callable[[], float] = boottime,
         terms: Terms = USUAL_TERMS,
     ):
-        """Raises UnusableUrl for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
+        """Raises UnusableDatabaseUrl for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
         self.wall, self.boot, self.terms = wall, boot, terms
         self._url = parse(url)
         self._engine = _engine(self._url)
@@ -351,20 +351,20 @@ def _answering() -> Iterator[None]:
 
 
 def parse(url: str) -> URL:
-    """Parse the URL of a database that the farm can work on. Raises UnusableUrl."""
+    """Parse the URL of a database that the farm can work on. Raises UnusableDatabaseUrl."""
     accepted = "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # What it says may be a password.
-        raise UnusableUrl(
+        raise UnusableDatabaseUrl(
             f"store.url: {accepted}. The given value is not a URL. Check that the port is a number. "
             "In a password, percent-encode the characters : / @ (write @ as %40)"
         ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":
         return parsed
-    raise UnusableUrl(f"store.url: {accepted}, got {parsed.render_as_string(hide_password=True)}")
+    raise UnusableDatabaseUrl(f"store.url: {accepted}, got {parsed.render_as_string(hide_password=True)}")
 
 
 def _engine(url: URL) -> Engine:

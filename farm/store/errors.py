@@ -13,7 +13,7 @@ class StoreError(Exception):
     """The base class of all errors of the store."""
 
 
-class UnusableUrl(StoreError, ValueError):
+class UnusableDatabaseUrl(StoreError, ValueError):
     """The setting `store.url` doesn't name a database that the farm can use."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from farm.policy.explain import Fit, Standing, reason_of, waits_for
+from farm.policy.explain import Fit, UnfinishedTask, reason_of, waits_for
 from farm.records import AttemptRecord, JobRecord, TaskRecord
 from farm.states import TaskState, is_final
 from farm.store.store import Store
@@ -17,17 +17,20 @@ from farm.wire.messages import job_message, task_message
 Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 
 
-def standings(store: Store, tasks: Tasks) -> dict[str, Standing]:
+def standings(store: Store, tasks: Tasks) -> dict[str, UnfinishedTask]:
     """Return the state of each task, and which unfinished tasks each task needs.
 
     Args:
         tasks: Tasks of one job, each with its attempts.
 
     Returns:
-        A dict from each task's id to its Standing.
+        A dict from each task's id to its UnfinishedTask.
     """
     unmet = store.jobs.unmet(tasks[0][0].job_id) if tasks else {}
-    return {task.id: Standing(task.key, task.state, task.reason, unmet.get(task.id, ())) for task, _ in tasks}
+    return {
+        task.id: UnfinishedTask(task.key, task.state, task.reason, unmet.get(task.id, ()))
+        for task, _ in tasks
+    }
 
 
 def task_messages(store: Store, job: JobRecord, tasks: Tasks) -> list[jobs_pb2.Task]:

@@ -11,7 +11,7 @@ from farm.planning import ModelFacts
 from farm.records import AttemptRecord, GroupMember, NodeRecord, ReadyRecord
 from scheduler.placement import reasons
 from scheduler.placement.estimate import seconds_left
-from scheduler.placement.groups import Member
+from scheduler.placement.groups import LockstepTask
 from scheduler.placement.speed import rates
 from scheduler.placement.values import ReadyTask, Slot
 
@@ -119,10 +119,10 @@ def ready_task(
     )
 
 
-def members_of(group: Iterable[GroupMember]) -> list[Member]:
+def members_of(group: Iterable[GroupMember]) -> list[LockstepTask]:
     """Turn the unfinished tasks of a lockstep group into the values that placement reads."""
     return [
-        Member(
+        LockstepTask(
             task_id=one.task_id,
             key=one.key,
             vram_bytes=one.vram_bytes,

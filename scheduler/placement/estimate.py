@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from farm.plan import WindowTask, held_bytes
 from farm.planning import PlannedTask
-from scheduler.placement.groups import Member, soonest
+from scheduler.placement.groups import LockstepTask, soonest
 from scheduler.placement.values import Slot
 
 SECONDS_PER_TASK = 0.1
@@ -104,12 +104,12 @@ def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTas
     return sorted(found, key=lambda one: one.start)
 
 
-def member_of(task: PlannedTask) -> Member:
-    """Return a planned window of a lockstep group in the form (Member) that placement works with.
+def member_of(task: PlannedTask) -> LockstepTask:
+    """Return a planned window of a lockstep group in the form (LockstepTask) that placement works with.
 
     A planned task has no id yet, so the task's key serves as the member's task id.
     """
-    return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
+    return LockstepTask(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 
 def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:

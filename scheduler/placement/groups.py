@@ -23,7 +23,7 @@ Device = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Member:
+class LockstepTask:
     """An unfinished task of a lockstep group.
 
     - `vram_bytes`: the memory that the task needs on a device of its own.
@@ -41,7 +41,7 @@ class Member:
 
 def place_group(
     ready: Sequence[ReadyTask],
-    members: Sequence[Member],
+    members: Sequence[LockstepTask],
     free: Sequence[Slot],
     slots: Sequence[Slot],
     misfit: Callable[[ReadyTask, Slot], str | None],
@@ -64,7 +64,7 @@ def place_group(
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]
-    load: dict[Device, list[Member]] = {}
+    load: dict[Device, list[LockstepTask]] = {}
     for member in members:
         if member.on:
             load.setdefault(member.on, []).append(member)
@@ -90,7 +90,7 @@ def place_group(
     return {}, reasons.group_needs_memory(len(waiting), fitting)
 
 
-def room_for(members: Sequence[Member], slot: Slot) -> bool:
+def room_for(members: Sequence[LockstepTask], slot: Slot) -> bool:
     """Return whether the device's memory is enough for the latents of all members and the activations of one member."""
     held = sum(member.held_bytes for member in members)
     step = max((member.vram_bytes - member.held_bytes for member in members), default=0)
@@ -98,7 +98,7 @@ def room_for(members: Sequence[Member], slot: Slot) -> bool:
 
 
 def spread(
-    members: Sequence[Member], among: Sequence[Slot], rate: Callable[[Slot], float]
+    members: Sequence[LockstepTask], among: Sequence[Slot], rate: Callable[[Slot], float]
 ) -> dict[str, Slot] | None:
     """Choose a device for each member of a lockstep group so that all members are done as early as possible.
 
@@ -134,7 +134,9 @@ def spread(
     }
 
 
-def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
+def seconds_of(
+    placed: Mapping[str, Slot], members: Sequence[LockstepTask], rate: Callable[[Slot], float]
+) -> float:
     """Return the seconds until all members are done. A device does its members one after another.
 
     Args:
@@ -164,7 +166,7 @@ class Start(NamedTuple):
 
 
 def soonest(
-    members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
+    members: Sequence[LockstepTask], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
 ) -> Start | None:
     """Choose when and on which devices a lockstep group starts, so that the group ends as early as possible.
 
@@ -196,7 +198,7 @@ def _speeds(slots: Sequence[Slot], rate: Callable[[Slot], float]) -> dict[Device
 
 
 def _runs(
-    members: Sequence[Member], order: Sequence[Slot], rates: Sequence[float], deadline: float
+    members: Sequence[LockstepTask], order: Sequence[Slot], rates: Sequence[float], deadline: float
 ) -> list[range] | None:
     """Which members each device has, by their place: as many as it can hold and do by then. None if some are left."""
     found, at = [], 0
@@ -213,15 +215,15 @@ def _runs(
     return found if at == len(members) else None
 
 
-def _seconds(members: Sequence[Member], runs: Sequence[range], rates: Sequence[float]) -> list[float]:
+def _seconds(members: Sequence[LockstepTask], runs: Sequence[range], rates: Sequence[float]) -> list[float]:
     return [sum(members[at].flops for at in run) / rate for run, rate in zip(runs, rates, strict=True)]
 
 
 def _rejoin(
-    waiting: Sequence[Member],
+    waiting: Sequence[LockstepTask],
     among: Sequence[Slot],
     rate: Callable[[Slot], float],
-    load: Mapping[Device, Sequence[Member]],
+    load: Mapping[Device, Sequence[LockstepTask]],
 ) -> dict[str, Slot] | None:
     """Lost windows, one after the other to where a step ends first with it; None when there isn't room for all."""
     held = {slot.key: list(load.get(slot.key, ())) for slot in among}
@@ -232,7 +234,7 @@ def _rejoin(
         if not able:
             return None
 
-        def ends(slot: Slot, member: Member = member) -> tuple[float, Device]:
+        def ends(slot: Slot, member: LockstepTask = member) -> tuple[float, Device]:
             return sum(other.flops for other in [*held[slot.key], member]) / speeds[slot.key], slot.key
 
         best = min(able, key=ends)

@@ -20,7 +20,7 @@ from scheduler.placement.estimate import (
     SECONDS_PER_TASK,
     WORTH_WAITING,
 )
-from scheduler.placement.groups import Member, Start, place_group, seconds_of, soonest
+from scheduler.placement.groups import LockstepTask, Start, place_group, seconds_of, soonest
 from scheduler.placement.values import Assignment, Placement, ReadyTask, Slot
 
 
@@ -40,7 +40,9 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
 
 
 def place(
-    tasks: Sequence[ReadyTask], slots: Sequence[Slot], groups: Mapping[str, Sequence[Member]] | None = None
+    tasks: Sequence[ReadyTask],
+    slots: Sequence[Slot],
+    groups: Mapping[str, Sequence[LockstepTask]] | None = None,
 ) -> Placement:
     """Assign tasks to devices.
 
@@ -125,7 +127,7 @@ def place(
 
 def _better_later(
     together: Sequence[ReadyTask],
-    members: Sequence[Member],
+    members: Sequence[LockstepTask],
     found: Mapping[str, Slot],
     usable: Sequence[Slot],
     clock: _Clock,

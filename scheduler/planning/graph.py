@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from farm.plan import (
     LATENTS,
-    Base,
+    BaseLatents,
     DecodeTask,
     EncodeTask,
     JoinTask,
@@ -200,7 +200,7 @@ class Graph:
                 if sources
                 else (Piece(0, self.timeline.latents, "encode"),)
             )
-            base = Base(geometry.clip(parts, window.start, window.stop))
+            base = BaseLatents(geometry.clip(parts, window.start, window.stop))
         denoising = self._drawn_by(window).denoising
         return WindowTask(
             stage=window.stage,

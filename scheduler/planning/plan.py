@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from farm.options import Offer, changed, settle
-from farm.options import Settled as SettledOptions
-from farm.plan import FIRST_VERSION, OPTIONS_VERSION, VERSION, Crop, JobPart, Media
+from farm.options import Offer, Settled, changed, settle
+from farm.plan import FIRST_VERSION, OPTIONS_VERSION, VERSION, Crop, JobPart, PlacedMedia
 from farm.planning import (
     ModelFacts,
     OutputFacts,
@@ -39,7 +38,7 @@ from scheduler.planning.graph import Graph, ModelBinding
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.prompts import PromptTimeline
 from scheduler.planning.sizing import Sizing
-from scheduler.planning.without_effect import Settled, without_effect
+from scheduler.planning.without_effect import PlanningChoices, without_effect
 
 DISK_OVERHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
@@ -208,7 +207,7 @@ def make_plan(
         windows=tuple((cut.start, cut.stop) for cut in timeline.cuts),
         source=source,
         conditions=tuple(
-            Media(
+            PlacedMedia(
                 artifact_id=piece.artifact_id,
                 frame=piece.frame,
                 frames=piece.frames,
@@ -231,7 +230,7 @@ def make_plan(
     notes = size_notes(laid_out, model, drawing.facts if drawing else model)
     asked = [piece for _, piece in sorted(zip(listed, media), key=lambda one: one[0])]
     notes += without_effect(
-        Settled(
+        PlanningChoices(
             spec,
             model,
             options.by_kind["model"],
@@ -319,7 +318,7 @@ def settled_options(
     sampler: SamplerFacts,
     guidance: GuidanceFacts,
     offers: Mapping[str, Iterable[Offer]],
-) -> SettledOptions:
+) -> Settled:
     """Return the spec's options, checked and sorted by the plugins that take them.
 
     Args: see `make_plan`.

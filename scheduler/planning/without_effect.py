@@ -17,7 +17,7 @@ from scheduler.planning.denoising import Denoising
 
 
 @dataclass(frozen=True)
-class Settled:
+class PlanningChoices:
     """A spec, and the settings that planning has chosen for it.
 
     - `options`: the job's options for its model.
@@ -43,36 +43,36 @@ class Settled:
     placing: Placing
 
 
-def without_effect(settled: Settled) -> list[str]:
+def without_effect(choices: PlanningChoices) -> list[str]:
     """Return a sentence for each option that has no effect, or that doesn't do what its name says."""
-    if _all_given(settled.spec, settled.media):
-        count = settled.spec.frames
+    if _all_given(choices.spec, choices.media):
+        count = choices.spec.frames
         all_of_them = f"all {count} are" if count > 1 else "the only one is"
         said = f"frames: {all_of_them} given at strength 1, and none is rendered"
         # Not notes on what the job asks of the model, but those that the model has in any case.
-        always = settled.model.notes(settled.options, frozenset()) if settled.model.notes else []
+        always = choices.model.notes(choices.options, frozenset()) if choices.model.notes else []
         return [*always, f"{said}; prompts, seed, steps and guidance have no effect"]
     return [
-        *_preset(settled),
-        *_prompts(settled),
-        *_guidance(settled),
-        *_options(settled),
-        *_layout(settled),
-        *_strengths(settled),
-        *_rate(settled),
+        *_preset(choices),
+        *_prompts(choices),
+        *_guidance(choices),
+        *_options(choices),
+        *_layout(choices),
+        *_strengths(choices),
+        *_rate(choices),
     ]
 
 
-def _preset(settled: Settled) -> list[str]:
-    spec, model = settled.spec, settled.model
+def _preset(choices: PlanningChoices) -> list[str]:
+    spec, model = choices.spec, choices.model
     if not spec.preset or not model.grid:
         return []
     kept = f"its own {len(model.grid)} steps, guidance and schedule"
     return [f"preset: {model.name} is distilled and keeps {kept}, whatever {spec.preset} says"]
 
 
-def _prompts(settled: Settled) -> list[str]:
-    spec = settled.spec
+def _prompts(choices: PlanningChoices) -> list[str]:
+    spec = choices.spec
     texts = [
         spec.prompt_of(text).strip() for text in (spec.prompt, *(one.text for one in spec.later_prompts))
     ]
@@ -80,7 +80,7 @@ def _prompts(settled: Settled) -> list[str]:
     stops = [*starts[1:], spec.frames]
     said = []
     if not any(texts):
-        rest = "the given media alone decide" if settled.media else "the model alone decides"
+        rest = "the given media alone decide" if choices.media else "the model alone decides"
         said.append(f"prompt: there is none; {rest} what the video shows")
     else:
         said += [
@@ -95,21 +95,21 @@ def _prompts(settled: Settled) -> list[str]:
         said += [
             f"prompt: the one at frame {start} shows nowhere, because all of its frames ({start} to {stop - 1}) are given"
             for text, start, stop in zip(texts, starts, stops, strict=True)
-            if text and _given(settled.media, start, stop)
+            if text and _given(choices.media, start, stop)
         ]
     elif spec.crossfade_frames != _default("crossfade_frames"):
         said.append("crossfade_frames: has no effect, because there is one prompt")
     return said
 
 
-def _guidance(settled: Settled) -> list[str]:
-    spec, drawer = settled.spec, settled.drawer
+def _guidance(choices: PlanningChoices) -> list[str]:
+    spec, drawer = choices.spec, choices.drawer
     said = []
     if spec.negative_prompt:
-        if not settled.guided:
-            own_option = settled.denoising.guidance.scale_option(settled.denoising.guidance_options)
-            whose = "asked for" if spec.guidance_scale is not None else f"the default of {settled.model.name}"
-            scale = settled.denoising.scale
+        if not choices.guided:
+            own_option = choices.denoising.guidance.scale_option(choices.denoising.guidance_options)
+            whose = "asked for" if spec.guidance_scale is not None else f"the default of {choices.model.name}"
+            scale = choices.denoising.scale
             if own_option:
                 whose, scale = f"set by option {own_option}", 1.0
             said.append(
@@ -126,16 +126,16 @@ def _guidance(settled: Settled) -> list[str]:
             f"{' and '.join(own)}: has no effect on the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
             f"a guidance_scale of {drawer.guidance_scale:g}"
         )
-    if source_of(settled.media, spec.frames, settled.placing) is not None:
-        said += _shortened(settled)
+    if source_of(choices.media, spec.frames, choices.placing) is not None:
+        said += _shortened(choices)
     return said
 
 
-def _shortened(settled: Settled) -> list[str]:
+def _shortened(choices: PlanningChoices) -> list[str]:
     """Return notes about steps of the schedule that a job which reworks a video doesn't take."""
-    given = {key.rpartition(".")[2] for key in settled.spec.options}
-    run = max(len(window.sigmas) - 1 for window in settled.windows)
-    whole = len(settled.sigmas) - 1
+    given = {key.rpartition(".")[2] for key in choices.spec.options}
+    run = max(len(window.sigmas) - 1 for window in choices.windows)
+    whole = len(choices.sigmas) - 1
     if run >= whole:
         return []
     why, are = "because the clip is partly kept", "is" if run == 1 else "are"
@@ -143,75 +143,75 @@ def _shortened(settled: Settled) -> list[str]:
         return [f"skip_initial_inference_steps: {run} of the {whole} steps that are left {are} run, {why}"]
     if "timesteps" in given:
         return [f"timesteps: {run} of the {whole} {are} run, {why}"]
-    return [f"steps: {run} of the {whole} {are} run, {why}"] if settled.spec.steps is not None else []
+    return [f"steps: {run} of the {whole} {are} run, {why}"] if choices.spec.steps is not None else []
 
 
-def _options(settled: Settled) -> list[str]:
-    spec, denoising = settled.spec, settled.denoising
+def _options(choices: PlanningChoices) -> list[str]:
+    spec, denoising = choices.spec, choices.denoising
     given = frozenset(key.rpartition(".")[2] for key in spec.options)
     said = denoising.guidance.notes(denoising.guidance_options, denoising.scale, given)
     said += [
-        f"{name}: has no effect with {settled.model.name}" for name in settled.model.ignores if name in given
+        f"{name}: has no effect with {choices.model.name}" for name in choices.model.ignores if name in given
     ]
-    if settled.model.notes:
-        said += settled.model.notes(settled.options, given)
+    if choices.model.notes:
+        said += choices.model.notes(choices.options, given)
     own_option = denoising.guidance.scale_option(denoising.guidance_options)
     if spec.guidance_scale is not None and own_option:
         said.append(f"guidance_scale: has no effect, because option {own_option} sets the scale")
-    if settled.model.grid and denoising.guides(settled.sigmas):
+    if choices.model.grid and denoising.guides(choices.sigmas):
         said.append(
-            f"guidance: {settled.model.name} is distilled to render without guidance; with it the picture may get worse"
+            f"guidance: {choices.model.name} is distilled to render without guidance; with it the picture may get worse"
         )
-    if idle := denoising.idle_steps(settled.sigmas):
+    if idle := denoising.idle_steps(choices.sigmas):
         said.append(
-            f"skip_steps_sigma_threshold: the model doesn't run in {idle} of {len(settled.sigmas) - 1} steps"
+            f"skip_steps_sigma_threshold: the model doesn't run in {idle} of {len(choices.sigmas) - 1} steps"
         )
     if "timesteps" in given and spec.steps is not None:
         said.append("steps: has no effect, because option timesteps names the noise levels")
-    if not denoising.sampler.base_models and not settled.model.grid:
+    if not denoising.sampler.base_models and not choices.model.grid:
         said.append(
-            f"sampler: {denoising.sampler.name} is meant for distilled models; with {settled.model.name} the picture may "
+            f"sampler: {denoising.sampler.name} is meant for distilled models; with {choices.model.name} the picture may "
             "lose contrast and detail"
         )
-    if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in settled.media):
+    if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in choices.media):
         said.append("image_cond_noise_scale: has no effect, because no media is given at strength 1")
-    if source_of(settled.media, spec.frames) != source_of(settled.media, spec.frames, settled.placing):
+    if source_of(choices.media, spec.frames) != source_of(choices.media, spec.frames, choices.placing):
         said.append(
             "placing: with 'lightricks', a clip of the video's length is held at its strength, and not reworked"
         )
     said += [
         f"{name}: has no effect, because no media is given"
         for name in ("padding", "placing")
-        if name in given and not settled.media
+        if name in given and not choices.media
     ]
     if getattr(denoising.sampler_options, "eta", None) == 0 and "s_noise" in given:
         said.append("s_noise: has no effect, because eta is 0")
     return said
 
 
-def _layout(settled: Settled) -> list[str]:
-    spec, said = settled.spec, []
-    kinds = [window.kind for window in settled.windows]
+def _layout(choices: PlanningChoices) -> list[str]:
+    spec, said = choices.spec, []
+    kinds = [window.kind for window in choices.windows]
     if spec.layout == "farm" and spec.window_latents != _default("window_latents"):
         said.append("window_latents: has no effect with layout farm, which sizes windows for its devices")
     if spec.overlap_latents != _default("overlap_latents") and all(kinds.count(kind) <= 1 for kind in kinds):
         said.append("overlap_latents: has no effect, because the video is one window")
-    if spec.storyboard_model == settled.model.name and TaskKind.STORYBOARD not in kinds:
+    if spec.storyboard_model == choices.model.name and TaskKind.STORYBOARD not in kinds:
         said.append("storyboard_model: has no effect, because this job draws no storyboard")
     return said
 
 
-def _strengths(settled: Settled) -> list[str]:
-    several = len(settled.media) > 1
+def _strengths(choices: PlanningChoices) -> list[str]:
+    several = len(choices.media) > 1
     return [
         f"{'clip' if piece.frames > 1 else 'image'}{f' {place}' if several else ''}: has no effect at a strength of 0"
-        for place, piece in enumerate(settled.media, 1)
+        for place, piece in enumerate(choices.media, 1)
         if piece.strength == 0
     ]
 
 
-def _rate(settled: Settled) -> list[str]:
-    asked, rate = settled.spec.fps, settled.spec.frame_rate
+def _rate(choices: PlanningChoices) -> list[str]:
+    asked, rate = choices.spec.fps, choices.spec.frame_rate
     if f"{asked:.2f}" == f"{float(rate):.2f}":
         return []
     return [

@@ -6,14 +6,14 @@ import contextlib
 import json
 import sys
 
-from renderer.exchange import Answer, Question
+from renderer.exchange import Answer, NeighbourRequest
 from renderer.renderer import Renderer
 
 
 class Nobody:
     """There is no other renderer."""
 
-    def ask(self, renderer: str, question: Question) -> Answer:
+    def ask(self, renderer: str, question: NeighbourRequest) -> Answer:
         return False, None
 
 

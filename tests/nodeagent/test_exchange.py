@@ -12,7 +12,7 @@ import pytest
 from farm.handed import Member
 from farm.rendering import Stopped
 from renderer import exchange as room
-from renderer.exchange import Exchange, Overlaps, Question
+from renderer.exchange import Exchange, NeighbourRequest, Overlaps
 
 
 class Holding:
@@ -38,7 +38,7 @@ class Renderers(dict[str, Overlaps]):
         self.cut: set[str] = set()
         self.asked = 0
 
-    def ask(self, renderer: str, question: Question):
+    def ask(self, renderer: str, question: NeighbourRequest):
         self.asked += 1
         if renderer in self.cut or renderer not in self:
             return False, None
@@ -158,6 +158,8 @@ def test_a_renderer_keeps_the_last_groups_and_forgets_older_ones():
         overlaps.open(job, "window/0", "here", {"window/1": "there"})
         overlaps.give(job, "window/0", "window/1", 0, array(1))
         overlaps.close(job, "window/0")
-    known = {job: overlaps.answer(Question(job, "window/0", "window/1", 0, "there"), 0)[0] for job in "abc"}
+    known = {
+        job: overlaps.answer(NeighbourRequest(job, "window/0", "window/1", 0, "there"), 0)[0] for job in "abc"
+    }
     assert known == {"a": False, "b": True, "c": True}
-    assert overlaps.answer(Question("c", "window/0", "window/1", 1, "there"), 0) == (False, None)
+    assert overlaps.answer(NeighbourRequest("c", "window/0", "window/1", 1, "there"), 0) == (False, None)

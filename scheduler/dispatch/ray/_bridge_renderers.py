@@ -43,7 +43,7 @@ class Call:
     payload: bytes
 
 
-class Renderers:
+class RendererActors:
     """The detached actors of one Ray cluster. All methods are for one event loop; Ray's calls run in threads.
 
     publish(renderer, call or None, event, detail) is called when something happens to a renderer or a call.

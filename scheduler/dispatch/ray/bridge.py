@@ -39,9 +39,9 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     """Turns the daemon's requests into calls of renderers, and the outcomes of these calls into events."""
 
     def __init__(self, renderer_paths: tuple[str, ...]) -> None:
-        from scheduler.dispatch.ray._bridge_renderers import Renderers
+        from scheduler.dispatch.ray._bridge_renderers import RendererActors
 
-        self._renderers = Renderers(renderer_paths, self._publish)
+        self._renderers = RendererActors(renderer_paths, self._publish)
         self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
 
     def close(self) -> None:

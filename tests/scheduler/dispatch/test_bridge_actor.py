@@ -10,7 +10,7 @@ import pytest
 from ray import cloudpickle
 
 from scheduler.dispatch.ray import _bridge_actor
-from scheduler.dispatch.ray._bridge_renderers import Renderers
+from scheduler.dispatch.ray._bridge_renderers import RendererActors
 from scheduler.dispatch.ray.backend import RENDERERS
 
 ON_THE_NODE = """
@@ -34,7 +34,7 @@ def test_a_node_of_the_version_before_needs_none_of_todays_modules_to_begin_a_re
         "    def __init__(self, device, peers): self.device = device\n"
         "    def run(self, *call): print(self.device, *call)\n"
     )
-    Renderers(RENDERERS, lambda *_: None)
+    RendererActors(RENDERERS, lambda *_: None)
     code = cloudpickle.dumps(_bridge_actor.RendererActor)
     command = [sys.executable, "-c", ON_THE_NODE, str(tmp_path), *RENDERERS]
     done = subprocess.run(command, check=False, input=code, capture_output=True, cwd=tmp_path, timeout=60)

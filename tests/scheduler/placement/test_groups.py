@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.placement.groups import Member, room_for, seconds_of, soonest, spread
+from scheduler.placement.groups import LockstepTask, room_for, seconds_of, soonest, spread
 from scheduler.placement.place import place
 from scheduler.placement.values import ReadyTask, Slot
 
@@ -26,7 +26,7 @@ def group(job: str, count: int, *, step: int = 6, held: int = 2, created: float 
                 vram_bytes=(step + held) * GIB, group=name)
         for n in range(count)
     ]  # fmt: skip
-    members = [Member(t.task_id, t.key, t.vram_bytes, held * GIB, 1e12) for t in tasks]
+    members = [LockstepTask(t.task_id, t.key, t.vram_bytes, held * GIB, 1e12) for t in tasks]
     return tasks, {name: members}
 
 
@@ -123,7 +123,7 @@ def test_groups_that_fit_the_farm_all_end_whatever_is_lost_on_the_way(sizes, ran
         if not left:
             return
         tasks: list[ReadyTask] = []
-        groups: dict[str, list[Member]] = {}
+        groups: dict[str, list[LockstepTask]] = {}
         for ready, members in left.values():
             tasks += [task for task in ready if task.task_id not in running]
             groups |= {
@@ -170,14 +170,14 @@ def speed(slot: Slot) -> float:
 
 uneven = st.lists(
     st.builds(
-        lambda n, gib, flops: Member(f"w{n}", f"w{n}", (gib + 2) * GIB, 2 * GIB, flops * 1e12),
+        lambda n, gib, flops: LockstepTask(f"w{n}", f"w{n}", (gib + 2) * GIB, 2 * GIB, flops * 1e12),
         st.integers(0, 99), st.integers(1, 6), st.integers(1, 9),
     ),
     min_size=1, max_size=12, unique_by=lambda member: member.task_id,
 )  # fmt: skip
 
 
-def by_count(members: list[Member], among: list[Slot]) -> dict[str, Slot] | None:
+def by_count(members: list[LockstepTask], among: list[Slot]) -> dict[str, Slot] | None:
     """Each window counted as one as large as the largest: next to the device whose run of so many ends first."""
     room = {slot.key: 0 for slot in among}
     largest = replace(members[0], vram_bytes=max(m.vram_bytes for m in members))
