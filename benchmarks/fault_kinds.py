@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 from fault_farm import FaultFarm
@@ -195,7 +196,7 @@ def _delay(farm: FaultFarm, this: Strike, drawn: random.Random, job_id: str) -> 
     return _told(farm, f"node-{node}", {"late": late}, f"messages of node {node} up to {late:.1f} s late")
 
 
-def _told(farm: FaultFarm, role: str, wanted: dict, what: str) -> Hit:
+def _told(farm: FaultFarm, role: str, wanted: dict[str, Any], what: str) -> Hit:
     file, at = farm.control / role, boottime()
     file.write_text(json.dumps(wanted))
     return Hit(what, at, 0, lambda: file.unlink(missing_ok=True))

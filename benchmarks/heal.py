@@ -199,7 +199,7 @@ def measured(bench: Bench, latents: torch.Tensor, start: int, stop: int) -> dict
     return {name: round(getattr(result, name), 3) for name in "wacs"}
 
 
-def seams_of(bench: Bench, number: int) -> list[dict]:
+def seams_of(bench: Bench, number: int) -> list[dict[str, Any]]:
     """All spoils of one scene."""
     world = bench.world(number)
     plan = plan_of(world.scene.caption, "hierarchical")
@@ -241,7 +241,7 @@ def seams_of(bench: Bench, number: int) -> list[dict]:
     return found
 
 
-def medians(rows: list[dict]) -> dict[str, Any]:
+def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of w, a, c and s over some seams, before, after and of the patch."""
     found: dict[str, Any] = {"seams": len(rows)}
     for when in ("before", "after", "patch_before", "patch_after"):
@@ -251,7 +251,7 @@ def medians(rows: list[dict]) -> dict[str, Any]:
     return found
 
 
-def jobs(bench: Bench, number: int) -> dict[str, list]:
+def jobs(bench: Bench, number: int) -> dict[str, list[Any]]:
     """What the join of an unspoiled job finds, by strategy."""
     prompt = scene(HELD_OUT + number, size=SIZE, fps=FPS).caption
     found = {}

@@ -35,6 +35,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
+from typing import Any
 
 import two_nodes
 from virtual_farm import simulate
@@ -116,7 +117,7 @@ class Studio:
         return simulate(self.work(devices, layout, storyboard), devices, self.network)
 
 
-def virtual(options: argparse.Namespace) -> dict:
+def virtual(options: argparse.Namespace) -> dict[str, Any]:
     """The measures under the virtual clock."""
     keys = (
         "equal",
@@ -127,7 +128,7 @@ def virtual(options: argparse.Namespace) -> dict:
         "codenoise",
         "codenoise_bytes",
     )
-    result: dict[str, dict] = {key: {name: {} for name in MODELS} for key in keys}
+    result: dict[str, dict[str, Any]] = {key: {name: {} for name in MODELS} for key in keys}
     result |= {"bytes_per_job": {}, "bytes_per_job_fp32": {}}
     for name, model in MODELS.items():
         studio = Studio(options, model)
@@ -196,7 +197,10 @@ def explain(title: str, run: Run) -> None:
         print(f"  {device.node} busy {busy:4.0%}: {' '.join(a.task.key for a in own)}")
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {"virtual": virtual, "real": two_nodes.measure}
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "virtual": virtual,
+    "real": two_nodes.measure,
+}
 """What this script can measure; each part gives some of the keys."""
 
 
@@ -213,7 +217,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"part: must be of {', '.join(PARTS)}, got {unknown[0]!r}")
-    result: dict = {}
+    result: dict[str, Any] = {}
     for part in options.parts or PARTS:
         result |= PARTS[part](options)
     print(json.dumps(result))

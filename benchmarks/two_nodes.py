@@ -10,6 +10,7 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from farm.cli.local import LocalFarm
 from farm.client import FarmClient
@@ -25,7 +26,7 @@ WARM = JOB | {"frames": 137}
 READY_SECONDS = 120.0
 
 
-def measure(options: argparse.Namespace) -> dict:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Speed-ups of two nodes over one, and the seconds of each round that they come from.
 
     The denoising stage is from the moment the first window of the full size is given away to the end of the last; the
@@ -63,7 +64,7 @@ def _rounds(nodes: int, count: int) -> list[tuple[float, float]]:
             farm.stop(lambda text: None)
 
 
-def _seconds(client: FarmClient, fields: dict) -> tuple[float, float]:
+def _seconds(client: FarmClient, fields: dict[str, Any]) -> tuple[float, float]:
     ended = client.submit(**fields).job
     for update in client.watch(ended.id):
         if isinstance(update, jobs_pb2.Job):

@@ -126,7 +126,7 @@ class _Output(io.TextIOWrapper):
         _told(super().flush)
 
 
-def _told(write: Callable, *what: str) -> Any:
+def _told(write: Callable[..., Any], *what: str) -> Any:
     try:
         return write(*what)
     except OSError as error:

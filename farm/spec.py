@@ -292,7 +292,7 @@ def _unknown(location: Sequence[int | str]) -> str:
     return f"there is no such field{did_you_mean(str(location[-1]), within.model_fields)}"
 
 
-def parse_spec(fields: dict) -> JobSpec:
+def parse_spec(fields: dict[str, Any]) -> JobSpec:
     """Return a checked JobSpec.
 
     Args:

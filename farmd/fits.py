@@ -20,7 +20,7 @@ def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[
     `busy_with` is called with a device, and returns the device's current task, or "" if there is none.
     """
     # A job's windows are much alike, and there may be thousands of them.
-    kinds: dict[tuple, list[ReadyTask]] = {}
+    kinds: dict[tuple[object, ...], list[ReadyTask]] = {}
     for task in tasks:
         kinds.setdefault((task.model, task.weights, task.vram_bytes, task.fp8), []).append(task)
     problems = {kind: {slot.key: misfit(alike[0], slot) for slot in slots} for kind, alike in kinds.items()}

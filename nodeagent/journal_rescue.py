@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -185,7 +186,7 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     return ""
 
 
-def _rows(database: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple]:
+def _rows(database: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
     """Yield the rows before the first damaged page, then those after the last damaged page; each row once."""
     seen: set[int] = set()
     # What isn't text is told from it later, a row at a time.
@@ -204,7 +205,7 @@ def _rows(database: sqlite3.Connection, table: str, columns: tuple[str, ...]) ->
             continue
 
 
-def _completion(row: tuple) -> nodes_pb2.Completion | None:
+def _completion(row: tuple[Any, ...]) -> nodes_pb2.Completion | None:
     number, attempt_id, epoch, message = row
     try:
         completion = nodes_pb2.Completion.FromString(message)
@@ -216,7 +217,7 @@ def _completion(row: tuple) -> nodes_pb2.Completion | None:
     return completion if as_written and attempt_id and isinstance(number, int) else None
 
 
-def _held(row: tuple) -> Held | None:
+def _held(row: tuple[Any, ...]) -> Held | None:
     attempt_id, epoch, device, pid, born = row
     try:
         held = Held(attempt_id.decode(), epoch, device.decode(), pid, born.decode())

@@ -72,8 +72,8 @@ class RayletKeeper:
         self._changed = changed
         self._vacated = vacated
         self._address = ""
-        self._keeper: asyncio.Task | None = None
-        self._starting: asyncio.Future | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._starting: asyncio.Future[int] | None = None
 
     async def join(self, address: str) -> None:
         """Join the cluster whose head is at `address` (host:port), and leave any other cluster."""

@@ -98,7 +98,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events = events
         self._silent_seconds = silent_seconds
         self._renderers: dict[tuple[int, str], _Renderer] = {}
-        self._watches: set[asyncio.Task] = set()
+        self._watches: set[asyncio.Task[None]] = set()
         self._server: RendererSocket | None = None
         self._endings: list[str] = []
         self._full = False
@@ -316,7 +316,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             await asyncio.gather(writer, return_exceptions=True)
 
     async def _keeping(
-        self, renderer: _Renderer, request: renderers_pb2.AttachRequest, outbox: asyncio.Queue
+        self,
+        renderer: _Renderer,
+        request: renderers_pb2.AttachRequest,
+        outbox: asyncio.Queue[renderers_pb2.AttachResponse | None],
     ) -> None:
         """Take a renderer's message, again and again until the journal can be written; the renderer waits.
 
@@ -400,7 +403,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def _watch(self, renderer: _Renderer) -> None:
         self._keep(asyncio.create_task(self._until_back_or_dead(renderer)))
 
-    def _keep(self, watch: asyncio.Task) -> None:
+    def _keep(self, watch: asyncio.Task[None]) -> None:
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
 

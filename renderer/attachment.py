@@ -41,7 +41,7 @@ class Attachment:
         self._changed = threading.Condition()
         self._setup: renderers_pb2.Setup | None = None
         self._holds: dict[tuple[str, int], Hold] = {}
-        self._outbox: queue.SimpleQueue | None = None
+        self._outbox: queue.SimpleQueue[renderers_pb2.AttachRequest | None] | None = None
         threading.Thread(target=self._stay_attached, name="attachment", daemon=True).start()
         threading.Thread(target=self._keep_telling, name="in hand", daemon=True).start()
 
@@ -70,7 +70,7 @@ class Attachment:
 
     def _stay_attached(self) -> None:
         while True:
-            outbox: queue.SimpleQueue = queue.SimpleQueue()
+            outbox: queue.SimpleQueue[renderers_pb2.AttachRequest | None] = queue.SimpleQueue()
             # A new channel each time: an old one would wait longer and longer before it tries again.
             with grpc.insecure_channel(f"unix:{self._socket}") as channel:
                 with self._changed:

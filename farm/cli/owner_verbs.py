@@ -21,7 +21,7 @@ _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _LONGEST = 366 * 86_400
 
 
-class Span(click.ParamType):
+class Span(click.ParamType[float]):
     """The type of a command's duration: turns a text such as 90m or 1h30m into seconds."""
 
     name = "TIME"

@@ -11,7 +11,7 @@ from farm.nearest import did_you_mean
 from farm.outside_text import shown
 
 
-class Choice(click.Choice):
+class Choice(click.Choice[str]):
     """A choice between words. If a word is mistyped, the error message suggests the nearest valid word."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
@@ -19,7 +19,7 @@ class Choice(click.Choice):
         return told + did_you_mean(str(value), map(str, self.choices))
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[tuple[int, int]]):
     """A picture size, written as WIDTHxHEIGHT in pixels."""
 
     name = "WxH"
@@ -40,7 +40,7 @@ class Size(click.ParamType):
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A duration such as 90s, 10m or 1h; its value is in seconds."""
 
     name = "DURATION"
@@ -56,7 +56,7 @@ class Duration(click.ParamType):
         return float(found[1]) * _UNITS[found[2]]
 
 
-class Place(click.ParamType):
+class Place(click.ParamType[int | Literal["end"]]):
     """The frame of the video at which a clip or image begins: a number, "start" or "end"."""
 
     name = "FRAME|start|end"
@@ -78,7 +78,7 @@ class Place(click.ParamType):
         return int(value)
 
 
-class Keyframe(click.ParamType):
+class Keyframe(click.ParamType[tuple[str, int | Literal["end"], float]]):
     """A clip or image and its place in the video, written as MEDIA@FRAME or MEDIA@FRAME:STRENGTH."""
 
     name = "MEDIA@FRAME[:STRENGTH]"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from farm.policy.explain import SUBMIT_AGAIN, done_again
 from farm.policy.failures import MAX_DAMAGED, Cause
@@ -15,6 +15,7 @@ from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, TaskState
 from farm.store import endings, rows
 from farm.store.changes import lacks, move_task, write_event
+from farm.store.rows import AnyRow
 from farm.store.tables import artifacts, attempts, edges, media, tasks
 from farm.store.transaction import Transaction
 
@@ -66,7 +67,7 @@ def make_again(
     return Settlement(True, job=done.job, ready=(*ready, *done.ready), stop=(*stop, *done.stop))
 
 
-def _undo(transaction: Transaction, maker: Row, error: str) -> bool:
+def _undo(transaction: Transaction, maker: AnyRow, error: str) -> bool:
     """Put back a task that had succeeded; returns whether it can start."""
     connection = transaction.connection
     connection.execute(
@@ -113,7 +114,7 @@ def _media(connection: Connection, job_id: str, damaged: Sequence[str]) -> str:
     return (found and f"needs {found}, which was uploaded and is damaged here; {SUBMIT_AGAIN} with it") or ""
 
 
-def _too_often(connection: Connection, makers: Sequence[Row]) -> str:
+def _too_often(connection: Connection, makers: Sequence[AnyRow]) -> str:
     for maker in makers:
         times = connection.execute(
             select(func.count()).where(

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from farm.outside_text import shown
 from farm.records import TaskRecord
 from farm.store import rows
 from farm.store.database import Database
 from farm.store.errors import Ambiguous, NotFound
+from farm.store.rows import AnyRow, AnySelect
 from farm.store.tables import jobs, tasks
 
 SHORTEST = 6
@@ -132,7 +133,7 @@ def _jobs(connection: Connection, reference: str) -> list[str]:
     return sorted(found, reverse=True)
 
 
-def _some(connection: Connection, query: Select) -> list[str]:
+def _some(connection: Connection, query: AnySelect) -> list[str]:
     return list(connection.scalars(query.order_by(jobs.c.id.desc()).limit(_COUNTED)))
 
 
@@ -146,7 +147,7 @@ def _begins(id: ColumnElement[str], wanted: str) -> list[ColumnElement[bool]]:
     return [id.between(beginning, last), func.substr(id, 1, len(beginning)) == beginning]
 
 
-def _tasks(connection: Connection, reference: str) -> Sequence[Row]:
+def _tasks(connection: Connection, reference: str) -> Sequence[AnyRow]:
     """Return the tasks that may be meant by their own ids; of very many only some."""
     wanted = reference.strip()
     whole = connection.execute(_TASKS.where(tasks.c.id.in_({wanted, wanted.lower()}))).all()
@@ -155,11 +156,11 @@ def _tasks(connection: Connection, reference: str) -> Sequence[Row]:
     return connection.execute(_TASKS.where(*begins).order_by(tasks.c.id.desc()).limit(_COUNTED)).all()
 
 
-def _of_job(connection: Connection, reference: str, field: str) -> Sequence[Row]:
+def _of_job(connection: Connection, reference: str, field: str) -> Sequence[AnyRow]:
     """Return the task of "JOB/KEY", where JOB names one job. Raises Ambiguous, and NotFound, which names the job."""
     meant: set[str] = set()
     lacking: set[str] = set()
-    found: list[Row] = []
+    found: list[AnyRow] = []
     for name, key in _splits(reference.strip()):
         ids = _jobs(connection, name)
         here = _TASKS.where(tasks.c.job_id.in_(ids[:_LISTED]), tasks.c.key == key)

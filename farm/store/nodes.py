@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from farm.policy.failures import Cause
 from farm.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
@@ -16,6 +16,7 @@ from farm.store import cordons, endings, quarantine, rows, speeds, tables
 from farm.store.changes import move_node, write_event
 from farm.store.database import Database
 from farm.store.errors import NodeInUse, NotFound
+from farm.store.rows import AnyRow
 from farm.store.tables import attempts, nodes
 from farm.store.transaction import Transaction
 
@@ -343,7 +344,7 @@ class Nodes:
         return {}
 
 
-def _node(connection: Connection, node_id: str, device: str = "") -> Row:
+def _node(connection: Connection, node_id: str, device: str = "") -> AnyRow:
     """Return the node. Raises NotFound, also for a `device` that it doesn't offer."""
     row = connection.execute(select(nodes).where(nodes.c.id == node_id)).one_or_none()
     if row is None:
@@ -356,12 +357,12 @@ def _node(connection: Connection, node_id: str, device: str = "") -> Row:
     return row
 
 
-def _back_online(transaction: Transaction, node: Row, kind: str = "online") -> None:
+def _back_online(transaction: Transaction, node: AnyRow, kind: str = "online") -> None:
     move_node(transaction, node.id, node.state, NodeState.ONLINE, offline_reason="")
     write_event(transaction, kind, f"{node.name} is back", node_id=node.id)
 
 
-def _of_its_owner(transaction: Transaction, node: Row, reason: str) -> None:
+def _of_its_owner(transaction: Transaction, node: AnyRow, reason: str) -> None:
     """Write the event that a node's owner lets it take work, or no longer does, if that is new."""
     if reason != node.owner_reason:
         message = f"{node.name} takes no work: it {reason}" if reason else f"{node.name} takes work again"

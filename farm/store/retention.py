@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, Select, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, literal_column, select, update
 
 from farm.policy.retention import Keeping, Leftover, surplus
 from farm.records import KEPT_NO_LONGER, ArtifactState
@@ -18,6 +18,7 @@ from farm.states import JobState, TaskState
 from farm.store import leftover_bytes
 from farm.store.changes import write_event
 from farm.store.leftover_bytes import counts, is_output, is_upload
+from farm.store.rows import AnySelect
 from farm.store.tables import artifacts, attempts, jobs, media, tasks
 from farm.store.transaction import Transaction
 
@@ -83,7 +84,7 @@ def gone(connection: Connection, job_id: str) -> frozenset[str]:
     )
 
 
-def _intermediates(*of_tasks: ColumnElement[bool]) -> Select:
+def _intermediates(*of_tasks: ColumnElement[bool]) -> AnySelect:
     """Return a query for the ids of attempts at tasks whose results are not delivered."""
     return select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(~is_output, *of_tasks)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
@@ -41,6 +41,12 @@ from farm.store.tables import (
     tasks,
 )
 
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+"""A row whose columns its query names."""
+
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
+"""A query for any columns."""
+
 is_live = attempts.c.state.in_(LIVE_ATTEMPTS)
 """The attempt occupies its device."""
 
@@ -51,7 +57,7 @@ is_ready = is_unfinished & (tasks.c.state == TaskState.READY)
 """The task could start. Says that it is unfinished too, since SQLite does not infer that its index will do."""
 
 
-def select_jobs() -> Select:
+def select_jobs() -> AnySelect:
     """Return a query for jobs, with the task counts, the newest event's number and the finished video of each job."""
     total = select(func.count()).where(tasks.c.job_id == jobs.c.id)
     succeeded = total.where(tasks.c.state == TaskState.SUCCEEDED)
@@ -66,7 +72,7 @@ def select_jobs() -> Select:
     ).join_from(jobs, artifacts, artifacts.c.output_of == jobs.c.id, isouter=True)
 
 
-def payload_of(row: Row) -> Payload:
+def payload_of(row: AnyRow) -> Payload:
     """Return a task's payload, from a row of the tasks table.
 
     To the type checker `row.payload` is Any, and so could be read by key. A Payload can't.
@@ -74,7 +80,7 @@ def payload_of(row: Row) -> Payload:
     return Payload(row.payload)
 
 
-def shared_of(row: Row) -> JobJson:
+def shared_of(row: AnyRow) -> JobJson:
     """Return the part of a job's plan that all its tasks get, from a row of the jobs table.
 
     To the type checker `row.shared` is Any, and so could be read by key. A JobJson can't.
@@ -82,7 +88,7 @@ def shared_of(row: Row) -> JobJson:
     return JobJson(row.shared)
 
 
-def task_group(row: Row) -> str:
+def task_group(row: AnyRow) -> str:
     """Return the name of a task's lockstep group, unique among all jobs; empty if the task is in no such group.
 
     `row` has at least the task's `job_id` and `payload`.
@@ -90,7 +96,7 @@ def task_group(row: Row) -> str:
     return group_of(row.job_id, payload_of(row))
 
 
-def job_record(row: Row) -> JobRecord:
+def job_record(row: AnyRow) -> JobRecord:
     """Return a row of `select_jobs` as a record."""
     values = row._asdict()
     del values["idempotency_key"], values["leftover_bytes"], values["name"]
@@ -114,7 +120,7 @@ def job(connection: Connection, job_id: str) -> JobRecord:
     return job_record(row)
 
 
-def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
+def task_records(connection: Connection, query: AnySelect) -> list[TaskRecord]:
     """Return the tasks that a query selects, in the query's order.
 
     Each record also names the devices on which the task failed, or on which other tasks of its job failed repeatedly.
@@ -286,7 +292,7 @@ def drain_records(connection: Connection, *conditions: ColumnElement[bool]) -> d
     return found
 
 
-def artifact_record(row: Row) -> ArtifactRecord:
+def artifact_record(row: AnyRow) -> ArtifactRecord:
     """Return a row of the artifacts table as a record."""
     columns = (field.name for field in fields(ArtifactRecord))
     return ArtifactRecord(
@@ -294,6 +300,6 @@ def artifact_record(row: Row) -> ArtifactRecord:
     )
 
 
-def event_record(row: Row) -> EventRecord:
+def event_record(row: AnyRow) -> EventRecord:
     """Return a row of the events table as a record."""
     return EventRecord(**row._asdict() | {"job_id": row.job_id or "", "node_id": row.node_id or ""})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
 
 from farm.plan import held_bytes
 from farm.planning import TaskKind
@@ -13,6 +13,7 @@ from farm.records import ArtifactState, GroupMember, ReadyRecord
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
+from farm.store.rows import AnySelect
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 
@@ -118,7 +119,7 @@ class Tasks:
             return len(changed)
 
 
-def _jobs_in_lockstep() -> Select:
+def _jobs_in_lockstep() -> AnySelect:
     """Return a query for the ids of jobs of which a lockstep group is running."""
     # Names of their own: this stands within queries of the same tables.
     busy, live = tasks.alias(), attempts.alias()

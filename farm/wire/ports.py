@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -107,13 +108,13 @@ def free_above(host: str, port: int) -> int:
     return 0
 
 
-def _places(host: str) -> list[tuple]:
+def _places(host: str) -> list[tuple[Any, ...]]:
     with contextlib.suppress(OSError):
         return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return []
 
 
-def _refused(family: int, place: Sequence) -> OSError | None:
+def _refused(family: int, place: Sequence[str | int | bytes]) -> OSError | None:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # As gRPC does: the remains of an ended connection don't block the port.

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import grpc
-from grpc import aio
 
 from farm.artifacts import ArtifactStore, Writing
 from farm.filenames import has_controls
@@ -18,7 +17,7 @@ from farm.records import KEPT_NO_LONGER, ArtifactRecord
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 from farm.wire.messages import artifact_message
-from farmd.api.gate import Refused, caller
+from farmd.api.gate import Context, Refused, caller
 
 MAX_NAME = 100
 """Characters in an artifact's name; the record takes no more."""
@@ -37,7 +36,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         self._store, self._files, self._max = store, files, max_upload_bytes
 
     async def Upload(
-        self, request_iterator: AsyncIterator[artifacts_pb2.UploadRequest], context: aio.ServicerContext
+        self, request_iterator: AsyncIterator[artifacts_pb2.UploadRequest], context: Context
     ) -> artifacts_pb2.UploadResponse:
         """Store one artifact. If the database can't record the artifact, remove its file again."""
         first = await anext(request_iterator, None)
@@ -124,7 +123,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             )
 
     async def Download(
-        self, request: artifacts_pb2.DownloadRequest, context: aio.ServicerContext
+        self, request: artifacts_pb2.DownloadRequest, context: Context
     ) -> AsyncIterator[artifacts_pb2.DownloadResponse]:
         """Send one artifact, from a byte offset to its end."""
         record = await asyncio.to_thread(self._store.artifacts.get, request.artifact_id)

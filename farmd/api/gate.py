@@ -29,6 +29,9 @@ from farm.wire.security import Authority, Denied, Identity
 
 log = structlog.get_logger()
 
+Context = aio.ServicerContext[Any, Any]
+"""What gRPC knows of a call. The types of its messages stand at the method's request and answer."""
+
 caller: contextvars.ContextVar[Identity | None] = contextvars.ContextVar("caller", default=None)
 """Whose call is being served; None for the open ones."""
 
@@ -176,7 +179,7 @@ class _Call:
 
 
 @contextlib.asynccontextmanager
-async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> AsyncIterator[None]:
+async def _passing(call: _Call, request: Any, context: Context) -> AsyncIterator[None]:
     """Check a call, let its body serve it, and turn an error of the body into a status code."""
     began, status = time.monotonic(), grpc.StatusCode.OK
     # Asked now. When a dropped stream ends, gRPC has freed the call; asking for the peer then crashes the process.
@@ -209,16 +212,16 @@ async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> A
         call.tell(peer, status.name, time.monotonic() - began)
 
 
-def _answering(serve: Callable, call: _Call) -> Callable:
-    async def answer(request: Any, context: aio.ServicerContext) -> Any:
+def _answering(serve: Callable[..., Any], call: _Call) -> Callable[..., Any]:
+    async def answer(request: Any, context: Context) -> Any:
         async with _passing(call, request, context):
             return await serve(request, context)
 
     return answer
 
 
-def _streaming(serve: Callable, call: _Call) -> Callable:
-    async def stream(request: Any, context: aio.ServicerContext) -> AsyncIterator[Any]:
+def _streaming(serve: Callable[..., Any], call: _Call) -> Callable[..., Any]:
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         async with _passing(call, request, context):
             async for response in serve(request, context):
                 yield response

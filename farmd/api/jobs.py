@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from grpc import aio
 from structlog.contextvars import bind_contextvars
 
 from farm.clock import boottime
@@ -26,6 +25,7 @@ from farm.wire.messages import (
     spec_from_message,
     task_state,
 )
+from farmd.api.gate import Context
 from farmd.api.job_settings import job_settings
 from farmd.api.outputs import outputs
 from farmd.api.task_views import job_as_it_stands, standings, task_messages
@@ -66,7 +66,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self._wake, self._stop = wake, stop
 
     async def SubmitJob(
-        self, request: jobs_pb2.SubmitJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.SubmitJobRequest, context: Context
     ) -> jobs_pb2.SubmitJobResponse:
         """Check, plan and store a job. An invalid job is not stored."""
         if len(request.idempotency_key) > MAX_KEY:
@@ -105,9 +105,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
             self._wake()
         return response
 
-    async def GetJob(
-        self, request: jobs_pb2.GetJobRequest, context: aio.ServicerContext
-    ) -> jobs_pb2.GetJobResponse:
+    async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Context) -> jobs_pb2.GetJobResponse:
         """Return one job with its stages, tasks and attempts."""
 
         def read() -> jobs_pb2.GetJobResponse:
@@ -129,7 +127,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return await asyncio.to_thread(read)
 
     async def ListJobs(
-        self, request: jobs_pb2.ListJobsRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.ListJobsRequest, context: Context
     ) -> jobs_pb2.ListJobsResponse:
         """List jobs, newest first."""
         limit = request.limit if request.HasField("limit") else 100
@@ -145,7 +143,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return jobs_pb2.ListJobsResponse(jobs=[job_message(job) for job in jobs])
 
     async def WatchJob(
-        self, request: jobs_pb2.WatchJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.WatchJobRequest, context: Context
     ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
         """Stream the job's events and its state until the job has ended."""
 
@@ -172,7 +170,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
             await asyncio.sleep(SETTLE_SECONDS)
 
     async def CancelJob(
-        self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.CancelJobRequest, context: Context
     ) -> jobs_pb2.CancelJobResponse:
         """Cancel a job, and tell the nodes that work on it to stop at once."""
         job_id = await self._named(request.job_id)
@@ -183,19 +181,19 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return jobs_pb2.CancelJobResponse(job=await asyncio.to_thread(self._job, job_id))
 
     async def PauseJob(
-        self, request: jobs_pb2.PauseJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.PauseJobRequest, context: Context
     ) -> jobs_pb2.PauseJobResponse:
         """Pause a job: none of its tasks start until the job is resumed."""
         return jobs_pb2.PauseJobResponse(job=await self._change(request.job_id, self._store.jobs.pause))
 
     async def ResumeJob(
-        self, request: jobs_pb2.ResumeJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.ResumeJobRequest, context: Context
     ) -> jobs_pb2.ResumeJobResponse:
         """Resume a paused job."""
         return jobs_pb2.ResumeJobResponse(job=await self._change(request.job_id, self._store.jobs.resume))
 
     async def RetryJob(
-        self, request: jobs_pb2.RetryJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.RetryJobRequest, context: Context
     ) -> jobs_pb2.RetryJobResponse:
         """Queue a job's failed and cancelled tasks again."""
         again: tuple[str, ...] = ()
@@ -208,7 +206,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return jobs_pb2.RetryJobResponse(job=job, tasks=again)
 
     async def PrioritiseJob(
-        self, request: jobs_pb2.PrioritiseJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.PrioritiseJobRequest, context: Context
     ) -> jobs_pb2.PrioritiseJobResponse:
         """Change a job's priority."""
         if not request.HasField("priority"):
@@ -220,13 +218,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return jobs_pb2.PrioritiseJobResponse(job=job)
 
     async def ExplainJob(
-        self, request: jobs_pb2.ExplainJobRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.ExplainJobRequest, context: Context
     ) -> jobs_pb2.ExplainJobResponse:
         """Return why a job's tasks don't run, and which devices could take them."""
         return await asyncio.to_thread(self._explain, await self._named(request.job_id))
 
     async def ListOutputs(
-        self, request: jobs_pb2.ListOutputsRequest, context: aio.ServicerContext
+        self, request: jobs_pb2.ListOutputsRequest, context: Context
     ) -> jobs_pb2.ListOutputsResponse:
         """List the finished files of a job. Until the job succeeds, list its decoded segments instead."""
         return await asyncio.to_thread(outputs, self._store, await self._named(request.job_id))

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 
 import grpc
-from grpc import aio
 from structlog.contextvars import bind_contextvars
 
 from farm.clock import boottime
@@ -17,7 +16,7 @@ from farm.records import NodeRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 from farm.wire.messages import node_message
-from farmd.api.gate import Refused
+from farmd.api.gate import Context, Refused
 from scheduler.dispatch.sessions import Sessions
 
 MAX_DEADLINE_SECONDS = 30 * 86_400.0
@@ -31,7 +30,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         self._store, self._sessions, self._wake = store, sessions, wake
 
     async def DrainNode(
-        self, request: nodes_pb2.DrainNodeRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.DrainNodeRequest, context: Context
     ) -> nodes_pb2.DrainNodeResponse:
         """Drain a node: give it no more work.
 
@@ -49,7 +48,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.DrainNodeResponse(node=await self._changed(node))
 
     async def ResumeNode(
-        self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.ResumeNodeRequest, context: Context
     ) -> nodes_pb2.ResumeNodeResponse:
         """End the drain of a node and the quarantine of its devices, so that they get work again.
 
@@ -60,7 +59,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.ResumeNodeResponse(node=await self._changed(node), devices=devices, drained=drained)
 
     async def LockNode(
-        self, request: nodes_pb2.LockNodeRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.LockNodeRequest, context: Context
     ) -> nodes_pb2.LockNodeResponse:
         """Lock a node or one of its devices, so that it gets no new work."""
         _check_texts(request)
@@ -71,7 +70,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.LockNodeResponse(node=await self._changed(node))
 
     async def UnlockNode(
-        self, request: nodes_pb2.UnlockNodeRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.UnlockNodeRequest, context: Context
     ) -> nodes_pb2.UnlockNodeResponse:
         """Unlock a node or one of its devices, so that it gets work again."""
         node = await self._node(request.node)
@@ -79,7 +78,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.UnlockNodeResponse(node=await self._changed(node), unlocked=unlocked)
 
     async def ForgetNode(
-        self, request: nodes_pb2.ForgetNodeRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.ForgetNodeRequest, context: Context
     ) -> nodes_pb2.ForgetNodeResponse:
         """Remove a node from the farm's database.
 

@@ -23,7 +23,7 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from farm.wire.messages import device_record, outcome_name
 from farm.wire.security import Authority, join_token
-from farmd.api.gate import Refused, caller
+from farmd.api.gate import Context, Refused, caller
 from farmd.api.node_commands import command_message
 from farmd.api.node_verbs import NodeVerbs
 from farmd.api.versions import check_runtime, check_version, upgrade_advice
@@ -87,7 +87,7 @@ class NodeService(NodeVerbs):
         self._files, self._authority, self._changes, self._terms = files, authority, changes, terms
 
     async def Register(
-        self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.RegisterRequest, context: Context
     ) -> nodes_pb2.RegisterResponse:
         """Check a node's join secret, register the node, and return its node token."""
         if not self._authority.admits(request.join_secret):
@@ -106,7 +106,7 @@ class NodeService(NodeVerbs):
         )
 
     async def Connect(
-        self, request_iterator: AsyncIterator[nodes_pb2.ConnectRequest], context: aio.ServicerContext
+        self, request_iterator: AsyncIterator[nodes_pb2.ConnectRequest], context: Context
     ) -> AsyncIterator[nodes_pb2.ConnectResponse]:
         """Serve an agent's stream: handle its messages in order, and send commands and answers as they arise."""
         first = await anext(request_iterator, None)
@@ -363,21 +363,19 @@ class NodeService(NodeVerbs):
         return session.job_of.get(attempt_id)
 
     async def ListNodes(
-        self, request: nodes_pb2.ListNodesRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.ListNodesRequest, context: Context
     ) -> nodes_pb2.ListNodesResponse:
         """List all nodes by name."""
         nodes = await asyncio.to_thread(self._store.nodes.list)
         return nodes_pb2.ListNodesResponse(nodes=[self._shown(node) for node in nodes])
 
-    async def GetNode(
-        self, request: nodes_pb2.GetNodeRequest, context: aio.ServicerContext
-    ) -> nodes_pb2.GetNodeResponse:
+    async def GetNode(self, request: nodes_pb2.GetNodeRequest, context: Context) -> nodes_pb2.GetNodeResponse:
         """Return one node by id or name."""
         node = await asyncio.to_thread(self._named, request.node)
         return nodes_pb2.GetNodeResponse(node=self._shown(node))
 
     async def GetJoinToken(
-        self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext
+        self, request: nodes_pb2.GetJoinTokenRequest, context: Context
     ) -> nodes_pb2.GetJoinTokenResponse:
         """Return what a workstation needs to join the farm."""
         servers, others = await asyncio.to_thread(self._terms.servers)

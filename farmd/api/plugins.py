@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grpc import aio
-
 from farm.v1 import plugins_pb2, plugins_pb2_grpc
 from farm.wire.plugin_messages import plugin_messages, preset_message
+from farmd.api.gate import Context
 
 if TYPE_CHECKING:
     from farmd.intake import Intake
@@ -20,7 +19,7 @@ class PluginService(plugins_pb2_grpc.PluginServiceServicer):
         self._intake = intake
 
     async def ListPlugins(
-        self, request: plugins_pb2.ListPluginsRequest, context: aio.ServicerContext
+        self, request: plugins_pb2.ListPluginsRequest, context: Context
     ) -> plugins_pb2.ListPluginsResponse:
         """List models, strategies, samplers, guidances and outputs, with their options."""
         catalogue = self._intake.catalogue
@@ -28,7 +27,7 @@ class PluginService(plugins_pb2_grpc.PluginServiceServicer):
         return plugins_pb2.ListPluginsResponse(plugins=plugin_messages(offers))
 
     async def ListPresets(
-        self, request: plugins_pb2.ListPresetsRequest, context: aio.ServicerContext
+        self, request: plugins_pb2.ListPresetsRequest, context: Context
     ) -> plugins_pb2.ListPresetsResponse:
         """List the farm's presets, adjusted to the model that the request names."""
         presets = self._intake.presets.of_model(request.model)

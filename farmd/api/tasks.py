@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import grpc
-from grpc import aio
 from structlog.contextvars import bind_contextvars
 
 from farm.artifacts import CHUNK, ArtifactStore
@@ -17,7 +16,7 @@ from farm.states import is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
 from farm.wire.messages import attempt_message, task_states
-from farmd.api.gate import Refused
+from farmd.api.gate import Context, Refused
 from farmd.api.task_views import task_messages
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
@@ -47,7 +46,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self._changes, self._wake = changes, wake
 
     async def ListTasks(
-        self, request: tasks_pb2.ListTasksRequest, context: aio.ServicerContext
+        self, request: tasks_pb2.ListTasksRequest, context: Context
     ) -> tasks_pb2.ListTasksResponse:
         """List a job's tasks."""
         states = task_states(request.states)
@@ -60,14 +59,12 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
 
         return tasks_pb2.ListTasksResponse(tasks=await asyncio.to_thread(read))
 
-    async def GetTask(
-        self, request: tasks_pb2.GetTaskRequest, context: aio.ServicerContext
-    ) -> tasks_pb2.GetTaskResponse:
+    async def GetTask(self, request: tasks_pb2.GetTaskRequest, context: Context) -> tasks_pb2.GetTaskResponse:
         """Return one task."""
         return tasks_pb2.GetTaskResponse(task=await asyncio.to_thread(self._task, request.task))
 
     async def RetryTask(
-        self, request: tasks_pb2.RetryTaskRequest, context: aio.ServicerContext
+        self, request: tasks_pb2.RetryTaskRequest, context: Context
     ) -> tasks_pb2.RetryTaskResponse:
         """Queue one task again, with the tasks that it needs."""
 
@@ -82,7 +79,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         return tasks_pb2.RetryTaskResponse(task=await asyncio.to_thread(self._task, task.id), tasks=again)
 
     async def ReadLog(
-        self, request: tasks_pb2.ReadLogRequest, context: aio.ServicerContext
+        self, request: tasks_pb2.ReadLogRequest, context: Context
     ) -> AsyncIterator[tasks_pb2.ReadLogResponse]:
         """Stream an attempt's log from the artifact store, or from the node if the log has not been uploaded yet."""
         epoch = request.epoch if request.HasField("epoch") else None

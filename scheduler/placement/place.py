@@ -69,7 +69,7 @@ def place(
     waiting: dict[str, str] = {}
     passed_over: set[str] = set()
     settled: set[str] = set()
-    whys: dict[tuple, str] = {}
+    whys: dict[tuple[object, ...], str] = {}
 
     def why_waiting(task: ReadyTask) -> str:
         kind = task.model, task.weights, task.vram_bytes, task.fp8
@@ -161,7 +161,7 @@ class _Option(NamedTuple):
     slot: Slot
     key: tuple[str, str]
     seconds: float
-    tie: tuple
+    tie: tuple[float, bool, int, str]
 
 
 class _Clock:
@@ -173,7 +173,7 @@ class _Clock:
         # What no probe knows is taken for as slow as the slowest that is known, and so comes last.
         known = [slot.flops_per_second for slot in usable if slot.flops_per_second > 0]
         self._unknown = min(known, default=1e12)
-        self._options: dict[tuple, list[_Option]] = {}
+        self._options: dict[tuple[object, ...], list[_Option]] = {}
 
     def options(self, task: ReadyTask) -> list[_Option]:
         """The devices that fit the task; those on which it failed only where there is no other."""
@@ -206,7 +206,7 @@ class _Clock:
         """In how many seconds the task would be done there."""
         return self._free_at[option.key] + option.seconds
 
-    def rank(self, option: _Option) -> tuple:
+    def rank(self, option: _Option) -> tuple[float, tuple[float, bool, int, str]]:
         """Where the task ends first comes first."""
         return self.ends(option), option.tie
 

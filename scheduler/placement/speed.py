@@ -33,7 +33,7 @@ def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]
         A dict from (node id, device name) to a dict from model name to FLOPs a second.
     """
     nodes = list(nodes)
-    shares: dict[tuple, list[float]] = defaultdict(list)
+    shares: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for node in nodes:
         for device in node.devices:
             for speed in device.speeds if device.flops_per_second > 0 else ():
@@ -57,6 +57,6 @@ def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]
     return found
 
 
-def _groups(node: NodeRecord, device: DeviceRecord, model: str) -> tuple[tuple, ...]:
+def _groups(node: NodeRecord, device: DeviceRecord, model: str) -> tuple[tuple[str, ...], ...]:
     """Whose measurements tell of this device with this model; the first that has any counts."""
     return ("model", device.backend, model), ("device", node.id, device.name), ("backend", device.backend)

@@ -76,11 +76,11 @@ class Network:
                 return_dict=False,
             )[0].float()
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Return the weights of the transformer and the text encoder."""
         return {"transformer": self.model.state_dict(), "text": self.text.state_dict()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load weights that ``state_dict`` returned."""
         self.model.load_state_dict(state["transformer"])
         self.text.load_state_dict(state["text"])

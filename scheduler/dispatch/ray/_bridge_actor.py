@@ -26,7 +26,7 @@ class RayPeers:
     def __init__(self) -> None:
         self._actors: dict[str, ray.actor.ActorHandle] = {}
 
-    def ask(self, renderer: str, question: object) -> tuple:
+    def ask(self, renderer: str, question: object) -> tuple[bool, object]:
         """Return the renderer's answer; (False, None) if it can't be reached."""
         try:
             actor = self._actors.get(renderer) or ray.get_actor(renderer)
@@ -64,7 +64,7 @@ class RendererActor:
         return os.getpid()
 
     @ray.method(concurrency_group="exchange")
-    def answer(self, question: object) -> tuple:
+    def answer(self, question: object) -> tuple[bool, object]:
         """Answer another renderer's question; see renderer.exchange."""
         return self._renderer.answer(question)
 

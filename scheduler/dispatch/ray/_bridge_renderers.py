@@ -56,8 +56,8 @@ class RendererActors:
         ray.cloudpickle.register_pickle_by_value(_bridge_actor)
         self._class = ray.remote(concurrency_groups=_bridge_actor.CONCURRENCY)(_bridge_actor.RendererActor)
         self._locks: dict[str, threading.Lock] = {}
-        self._watches: dict[str, tuple[str, asyncio.Task]] = {}
-        self._calls: set[asyncio.Task] = set()
+        self._watches: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
 
     async def start(self, renderer: RendererRef) -> None:
         """Make sure that the renderer's actor exists or is being started; return at once."""

@@ -34,6 +34,9 @@ _LONGEST_SOCKET_PATH = 107
 
 log = structlog.get_logger()
 
+Context = grpc.aio.ServicerContext[Any, Any]
+"""What gRPC knows of a call. The types of its messages stand at the method's request and answer."""
+
 
 class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     """Turns the daemon's requests into calls of renderers, and the outcomes of these calls into events."""
@@ -50,14 +53,14 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
             queue.put_nowait(None)
 
     async def StartRenderer(
-        self, request: bridge_pb2.StartRendererRequest, context: grpc.aio.ServicerContext
+        self, request: bridge_pb2.StartRendererRequest, context: Context
     ) -> bridge_pb2.StartRendererResponse:
         """Make sure that a renderer exists or is being started."""
         await self._renderers.start(await _renderer(request, context))
         return bridge_pb2.StartRendererResponse()
 
     async def Dispatch(
-        self, request: bridge_pb2.DispatchRequest, context: grpc.aio.ServicerContext
+        self, request: bridge_pb2.DispatchRequest, context: Context
     ) -> bridge_pb2.DispatchResponse:
         """Hand an attempt to a renderer."""
         from scheduler.dispatch.ray._bridge_renderers import Call
@@ -71,14 +74,14 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         return bridge_pb2.DispatchResponse()
 
     async def StopRenderer(
-        self, request: bridge_pb2.StopRendererRequest, context: grpc.aio.ServicerContext
+        self, request: bridge_pb2.StopRendererRequest, context: Context
     ) -> bridge_pb2.StopRendererResponse:
         """End a renderer."""
         await self._renderers.stop(await _renderer(request, context))
         return bridge_pb2.StopRendererResponse()
 
     async def WatchEvents(
-        self, request: bridge_pb2.WatchEventsRequest, context: grpc.aio.ServicerContext
+        self, request: bridge_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[bridge_pb2.WatchEventsResponse]:
         """Yield the events of renderers and their attempts, from now on."""
         queue: asyncio.Queue[bridge_pb2.WatchEventsResponse | None] = asyncio.Queue()
@@ -121,7 +124,7 @@ def _named(renderer: RendererRef, call: Call | None) -> dict[str, Any]:
 
 async def _renderer(
     request: bridge_pb2.StartRendererRequest | bridge_pb2.DispatchRequest | bridge_pb2.StopRendererRequest,
-    context: grpc.aio.ServicerContext,
+    context: Context,
 ) -> RendererRef:
     wanted = request.renderer
     for field in ("node_id", "ray_node_id", "device"):
