@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
@@ -17,7 +18,7 @@ class SameVersion(MetadataHookInterface):
         metadata["dependencies"] = [client, *self.config["dependencies"]]
 
 
-class FarmFromAbove(BuildHookInterface):
+class FarmFromAbove(BuildHookInterface[BuilderConfig]):
     """The build hook that puts the package `farm` into the wheel of ltx-farm-client.
 
     The package's folder lies above the project folder of ltx-farm-client, where hatchling doesn't look. An
