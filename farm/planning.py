@@ -228,6 +228,11 @@ class ModelFacts:
         """Return the peak device memory, in bytes, of denoising: transformer weights and activations.
 
         Activations are 28·D·N·batch values, with N = `tokens` and D = `width`.
+
+        Args:
+            tokens: The number of latent tokens in the window.
+            precision: The precision in which the transformer runs, such as "bf16".
+            batch: 2 if one pass takes the prompt and the negative prompt at once, else 1.
         """
         weights = self.transformer_parameters * weight_bytes(precision)
         return weights + 28 * value_bytes(precision) * self.width * tokens * batch
@@ -244,16 +249,23 @@ class ModelFacts:
         return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
-        """Return the FLOPs of decoding latents to `width` x `height` pixels.
+        """Return the FLOPs of decoding latents.
 
-        `latents`: the number of decoded latents, including those whose frames are thrown away.
+        Args:
+            latents: The number of decoded latents, including those whose frames are thrown away.
+            width: Width in pixels.
+            height: Height in pixels.
         """
         return frames_of(latents) * width * height * self.decode_flops_per_pixel
 
     def decode_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
         """Return the peak device memory, in bytes, of decoding: VAE weights and activations.
 
-        `latents`: the number of latents decoded at once, including those whose frames are thrown away.
+        Args:
+            latents: The number of latents decoded at once, including those whose frames are thrown away.
+            width: Width in pixels.
+            height: Height in pixels.
+            precision: The precision in which the VAE runs, such as "bf16".
         """
         pixels = frames_of(latents) * width * height
         return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)

@@ -83,7 +83,13 @@ class GuidanceFacts(Protocol):
         ...
 
     def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
-        """Return a sentence for each option in `given` that has no effect because of the other options."""
+        """Return a sentence for each given option that has no effect because of the other options.
+
+        Args:
+            options: The job's options for this guidance.
+            guidance_scale: The job's scale of classifier-free guidance, or the model's default.
+            given: The names of all options that the job gives, also those of its model and sampler.
+        """
         ...
 
 

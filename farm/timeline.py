@@ -44,7 +44,13 @@ def frame_span(start: int, stop: int) -> tuple[int, int]:
 
 
 def tokens_of(latents: int, width: int, height: int) -> int:
-    """Return the number of tokens in `latents` latents. `width` and `height` are in pixels, in multiples of 32."""
+    """Return the number of tokens in some latents.
+
+    Args:
+        latents: The number of latents.
+        width: Width in pixels, a multiple of 32.
+        height: Height in pixels, a multiple of 32.
+    """
     return latents * (width // SPATIAL) * (height // SPATIAL)
 
 
@@ -65,13 +71,18 @@ class Cut:
 
 
 def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
-    """Cut `latents` latents into windows of at most `length`. Neighbours share exactly `overlap` latents.
+    """Cut a video's latents into windows, as few as possible.
 
-    There are as few windows as possible. Their lengths differ by at most one, and the longer windows come first.
-    The first latent of a window stands for a single frame only. So every window except the first drops its first
-    latent after rendering.
+    The windows' lengths differ by at most one, and the longer windows come first. The first latent of a window stands
+    for a single frame only. So every window except the first drops its first latent after rendering.
 
-    Raises ValueError unless latents ≥ 1 and 1 ≤ overlap < length.
+    Args:
+        latents: The number of the video's latents, at least 1.
+        length: The most latents in a window.
+        overlap: The number of latents that two neighbouring windows share: at least 1, and less than `length`.
+
+    Raises:
+        ValueError: An argument lies outside its range. The message names the argument.
     """
     if latents < 1:
         raise ValueError(f"latents: must be at least 1, got {latents}")

@@ -167,7 +167,17 @@ class FarmClient:
         destination: str | Path | None = None,
         **fields: Any,
     ) -> jobs_pb2.SubmitJobResponse:
-        """Plan a job without storing it. Takes the arguments of `submit`, and uploads local files as `submit` does.
+        """Plan a job without storing it. Files on this machine are uploaded, as `submit` does.
+
+        Args:
+            spec: The job; None: `fields` describe the whole job.
+            conditions: Images and clips for the video, in addition to those of `spec`. A plain path means a file on
+                this machine, placed at frame 0 of the video.
+            progress: Called during uploads.
+            destination: The file to which the video would be downloaded. Its extension, such as ".mp4", is checked
+                before anything is uploaded.
+            **fields: Fields of JobSpec. They replace the same fields of `spec`. Fields that a `preset` sets may be left
+                out, even `width` and `height`.
 
         Returns:
             The plan in `.plan`, and notes for people in `.notes`.
