@@ -43,7 +43,7 @@ _OWN_FARM = {
 }
 """Files with a farm of their own. They go before those of a farm that lasts until the end, and takes its share of the
 cores even when it has nothing to do."""
-_BUSY = {"benchmarks", "parity", "plugins", "renderer"}
+_BUSY = {"benchmarks", "parity", "plugins", "renderer", "training"}
 """Folders whose tests compute all the time, and so use what farms beside them leave."""
 _LONG = {
     "test_agent.py",
