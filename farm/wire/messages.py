@@ -10,10 +10,10 @@ from google.protobuf import json_format
 from farm import records
 from farm.plan import JobJson, output_suffix_of, prompts_of
 from farm.planning import Plan
-from farm.spec import JobSpec, parse_spec
+from farm.spec import InvalidSpec, JobSpec, parse_spec
 from farm.states import JobState, TaskState
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
-from farm.wire.enum_words import value_of, word_of
+from farm.wire.enum_words import value_of, word_of, words
 
 _OPTIONAL = (
     "steps",
@@ -94,8 +94,8 @@ def job_state(state: JobState) -> jobs_pb2.JobState:
 
 
 def job_states(values: Iterable[int]) -> tuple[JobState, ...]:
-    """Return job states for values of the API's enum."""
-    return tuple(JobState(word_of(jobs_pb2.JobState, value)) for value in values)
+    """Return job states for values of the API's enum. Raises InvalidSpec for a value that is no state."""
+    return tuple(map(JobState, _state_words(jobs_pb2.JobState, values)))
 
 
 def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = ()) -> jobs_pb2.Job:
@@ -137,8 +137,22 @@ def task_state(state: TaskState) -> jobs_pb2.TaskState:
 
 
 def task_states(values: Iterable[int]) -> tuple[TaskState, ...]:
-    """Return task states for values of the API's enum."""
-    return tuple(TaskState(word_of(jobs_pb2.TaskState, value)) for value in values)
+    """Return task states for values of the API's enum. Raises InvalidSpec for a value that is no state."""
+    return tuple(map(TaskState, _state_words(jobs_pb2.TaskState, values)))
+
+
+def _state_words(enum: type[int], values: Iterable[int]) -> list[str]:
+    known = words(enum)
+    found = []
+    for value in values:
+        try:
+            word = word_of(enum, value)
+        except ValueError:
+            word = str(value)
+        if word not in known:
+            raise InvalidSpec("states", f"must be {', '.join(known[:-1])} or {known[-1]}, got {word}")
+        found.append(word)
+    return found
 
 
 def task_message(
