@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Float, String, Table, text
 
-from farm.plan import JobJson, Payload
-from farm.planning import Plan, PlannedTask, TaskKind
+from farm.plan import JobJson, Payload, TaskKind
+from farm.planning import Plan, PlannedTask
 from farm.policy.retention import Keeping
 from farm.records import AttemptRecord, DeviceRecord, JobRecord
 from farm.spec import JobSpec

@@ -16,7 +16,7 @@ from typing import Any
 from age_history import NODES, join_nodes, past, submit
 from age_paths import Farm, NoRenderers
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.states import JobState
 from farm.store.store import Store
 from scheduler.dispatch.backend import RendererRef

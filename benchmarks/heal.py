@@ -53,8 +53,8 @@ import torch
 from seam_measures import measure
 from seam_statistics import Seam, compare
 
-from farm.plan import LATENTS, Piece
-from farm.planning import Plan, TaskKind, from_sigma
+from farm.plan import LATENTS, Piece, TaskKind
+from farm.planning import Plan, from_sigma
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec

@@ -28,8 +28,9 @@ from seam_statistics import Seam
 from seam_takes import CROSSFADE, FPS, Take
 
 from farm.hookspecs import hookimpl
-from farm.plan import SEGMENT, VIDEO, JobPart, ShownFrames, media_name
-from farm.planning import ModelFacts, OutputFacts, Plan, TaskKind
+from farm.model_facts import ModelFacts
+from farm.plan import SEGMENT, VIDEO, JobPart, ShownFrames, TaskKind, media_name
+from farm.planning import OutputFacts, Plan
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec

@@ -29,7 +29,7 @@ from seam_jobs import positions_of
 from seam_statistics import Seam
 from seam_takes import FPS, Take
 
-from farm.planning import ModelFacts
+from farm.model_facts import ModelFacts
 from farm.timeline import SPATIAL, TEMPORAL, Cut, cut_windows, frame_span, latents_for
 from plugins.ltx.loading import Ltx
 from plugins.ltx.vae import decode

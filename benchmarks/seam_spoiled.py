@@ -17,8 +17,7 @@ import seam_takes
 from seam_jobs import Job, Rendered, Studio, rendered
 from seam_takes import FPS, SCENES, Take
 
-from farm.plan import LATENTS, JoinTask
-from farm.planning import TaskKind
+from farm.plan import LATENTS, JoinTask, TaskKind
 from farm.timeline import frames_of
 from plugins.ltx.latents import extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx

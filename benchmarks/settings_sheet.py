@@ -17,7 +17,7 @@ import torch
 from asked_sheets import stacked, strip_of
 from seam_jobs import Studio
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.presets import BUILT_IN, filled
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -42,8 +42,9 @@ from virtual_farm import simulate
 from virtual_run import Device, Network, Run
 from virtual_work import Work, work_of
 
-from farm.plan import WindowTask
-from farm.planning import ModelFacts, Plan, TaskKind
+from farm.model_facts import ModelFacts
+from farm.plan import TaskKind, WindowTask
+from farm.planning import Plan
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.placement.estimate import SECONDS_PER_TASK

@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.cli.local import LocalFarm
 from farm.client import FarmClient
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.v1 import jobs_pb2
 
 JOB = {"frames": 433, "width": 512, "height": 288, "fps": 30.0, "prompt": "a red ball", "model": "ltx-tiny"}

@@ -16,8 +16,7 @@ from versus_jobs import Asked, Picture
 
 from farm.cli.local import LocalFarm
 from farm.client import FarmClient
-from farm.plan import JobPart
-from farm.planning import TaskKind
+from farm.plan import JobPart, TaskKind
 from farm.v1 import jobs_pb2
 
 DENOISING = (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from farm.model_facts import ModelFacts, value_bytes
 from farm.plan import (
     EMBEDDINGS,
     EXCHANGE,
@@ -24,9 +25,10 @@ from farm.plan import (
     JoinTask,
     MuxTask,
     Piece,
+    TaskKind,
     WindowTask,
 )
-from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind, value_bytes
+from farm.planning import OutputFacts, Plan, PlannedTask
 
 Name = tuple[str, str]
 """An artifact: the key of the task that makes it, and what it is to that task."""

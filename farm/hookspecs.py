@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pluggy
 
-from farm.planning import ModelFacts, OutputFacts, Strategy
+from farm.model_facts import ModelFacts
+from farm.planning import OutputFacts, Strategy
 from farm.presence import Presence
 from farm.rendering import DeviceInfo, Joining, RenderingModel, RenderingOutput
 from farm.sampling import Guidance, GuidanceFacts, OpenOptions, Sampler, SamplerFacts

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, NewType, Self, cast
 
@@ -37,6 +38,21 @@ Payload = NewType("Payload", object)
 
 JobJson = NewType("JobJson", object)
 """What all tasks of a job are told, as the JSON that is stored with the job. `JobPart.of` reads it."""
+
+
+class TaskKind(StrEnum):
+    """The kind of work that a task does. It is also the first part of the task's key."""
+
+    ENCODE = "encode"  #: encodes prompts and media to embeddings and latents, once for each job
+    STORYBOARD = "storyboard"  #: denoises a low-resolution window of the whole timeline
+    WINDOW = "window"  #: denoises one window at the job's size
+    JOIN = "join"  #: joins two windows at the latents that both share
+    DECODE = "decode"  #: decodes a span of the timeline and encodes a segment
+    MUX = "mux"  #: joins segments to the file that is delivered
+
+
+STAGES = tuple(TaskKind)
+"""All kinds, in the order in which a job goes through them."""
 
 EMBEDDINGS = "embeddings"
 """Artifact of an encode task: the embeddings of all prompts."""

@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 import pluggy
 
 from farm import hookspecs
-from farm.planning import ModelFacts, OutputFacts, Strategy
+from farm.model_facts import ModelFacts
+from farm.planning import OutputFacts, Strategy
 from farm.presence import Presence
 from farm.sampling import Guidance, GuidanceFacts, OpenOptions, Sampler, SamplerFacts
 

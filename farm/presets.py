@@ -11,9 +11,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
+from farm.model_facts import ModelFacts
 from farm.nearest import did_you_mean
 from farm.options import Offer, options_of
-from farm.planning import ModelFacts
 from farm.settings import Settings
 from farm.spec import MAX_OPTIONS, MAX_PROMPT, MAX_SIDE, InvalidSpec, OptionName
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from farm.plan import JobJson, Payload, lockstep_group
-from farm.planning import TaskKind
+from farm.plan import JobJson, Payload, TaskKind, lockstep_group
 from farm.spec import JobSpec
 from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 

@@ -20,9 +20,11 @@ from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media.clips import MediaError, MediaFacts, iter_frames, probe, resampled_count
 from farm.media.picture import psnr
+from farm.model_facts import ModelFacts, Placing
 from farm.nearest import did_you_mean
 from farm.outside_text import file_name, shown
-from farm.planning import ModelFacts, Placing, Plan, PlanFailed, Strategy, TaskKind
+from farm.plan import TaskKind
+from farm.planning import Plan, PlanFailed, Strategy
 from farm.plugins import Catalogue
 from farm.records import KEPT_NO_LONGER
 from farm.spec import Condition, InvalidSpec, JobSpec

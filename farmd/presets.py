@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from farm.model_facts import ModelFacts
 from farm.nearest import did_you_mean
 from farm.options import Offer, settle, takers
-from farm.planning import ModelFacts, Strategy
+from farm.planning import Strategy
 from farm.plugins import Catalogue
 from farm.presets import BUILT_IN, Preset, chosen, filled, suited
 from farm.sampling import GuidanceFacts, SamplerFacts

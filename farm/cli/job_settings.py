@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from farm.cli.printing import counted
 from farm.outside_text import shown
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.v1 import jobs_pb2
 from farm.wire.messages import whole
 

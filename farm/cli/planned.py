@@ -11,7 +11,7 @@ from farm.cli.printing import counted, declared_devices, duration, marker, print
 from farm.cli.prompts import frame_lines
 from farm.client import FarmClient
 from farm.outside_text import shown
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.v1 import jobs_pb2
 
 

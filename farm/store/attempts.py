@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.policy.failures import Cause, overdue
 from farm.records import ArtifactState, AttemptRecord, AttemptRef, Handover, Settlement
 from farm.states import AttemptState, TaskState

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, insert, select, tuple_, union_all, update
 
-from farm.planning import STAGES, Plan
+from farm.plan import STAGES
+from farm.planning import Plan
 from farm.policy.retry import Undone, to_retry
 from farm.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord
 from farm.spec import JobSpec

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.records import ArtifactState
 from farm.states import JobState
 from farm.store.tables import artifacts, attempts, jobs, leftovers, media, tasks

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.records import AttemptRecord, DeviceRecord, Speed
 from farm.store.tables import devices, speeds, tasks
 from farm.store.transaction import Transaction

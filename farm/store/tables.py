@@ -42,7 +42,7 @@ from sqlalchemy import (
     text,
 )
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.records import COLLECTABLE, ArtifactState
 from farm.states import (
     LIVE_ATTEMPTS,

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
 
-from farm.plan import held_bytes
-from farm.planning import TaskKind
+from farm.plan import TaskKind, held_bytes
 from farm.records import ArtifactState, GroupMember, ReadyRecord
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows

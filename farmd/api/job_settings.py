@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from farm.json_values import Unreadable
 from farm.options import options_of
-from farm.plan import Denoised, JobJson, JobPart, Payload, denoised
-from farm.planning import TaskKind
+from farm.plan import Denoised, JobJson, JobPart, Payload, TaskKind, denoised
 from farm.plugins import Catalogue
 from farm.spec import JobSpec
 from farm.v1 import jobs_pb2

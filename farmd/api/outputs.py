@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from farm.plan import VIDEO, delivered_frames
-from farm.planning import TaskKind
+from farm.plan import VIDEO, TaskKind, delivered_frames
 from farm.records import JobRecord, TaskRecord
 from farm.states import JobState
 from farm.store.store import Store

@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from farm.model_facts import Placing
 from farm.options import Options
-from farm.planning import Placing
 from farm.spec import InvalidSpec
 from plugins.ltx.sigmas import linear_quadratic
 
@@ -153,7 +153,7 @@ class LtxOptions(Options):
 
 
 def placing(options: Options) -> Placing:
-    """Return how a job's images and clips are placed. See farm.planning.ModelFacts.placing."""
+    """Return how a job's images and clips are placed. See farm.model_facts.ModelFacts.placing."""
     as_there = isinstance(options, LtxOptions) and options.placing is MediaPlacing.LIGHTRICKS
     return LIGHTRICKS_PLACING if as_there else Placing()
 
@@ -202,7 +202,7 @@ def notes(options: Options, given: frozenset[str]) -> list[str]:
     """Return what the user should know about a job's options, as sentences.
 
     The sentences are the remarks of LtxOptions, and one sentence for each option in `given` that has no effect.
-    Args: see farm.planning.ModelFacts.notes.
+    Args: see farm.model_facts.ModelFacts.notes.
     """
     said = without_effect(options, given)
     return [*options.remarks, *said] if isinstance(options, LtxOptions) else said
@@ -211,7 +211,7 @@ def notes(options: Options, given: frozenset[str]) -> list[str]:
 def without_effect(options: Options, given: frozenset[str]) -> list[str]:
     """Return a sentence for each option in `given` that has no effect on the noise schedule that the job chooses.
 
-    Only options of noise schedules are checked. Args: see farm.planning.ModelFacts.notes.
+    Only options of noise schedules are checked. Args: see farm.model_facts.ModelFacts.notes.
     """
     if not isinstance(options, LtxOptions):
         raise TypeError(f"options: must be LtxOptions, got {type(options).__name__}")

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from farm.hookspecs import hookimpl
-from farm.planning import LearntSizes, ModelFacts
+from farm.model_facts import LearntSizes, ModelFacts
 from farm.timeline import SPATIAL
 from plugins.ltx.options import DISTILLED, LtxOptions, notes, placing, schedule
 from plugins.ltx.sigmas import linear_quadratic

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from farm.plan import ColourReference, Tail
-from farm.planning import Base, Head, TaskKind, Timeline, Window
+from farm.plan import ColourReference, Tail, TaskKind
+from farm.planning import Base, Head, Timeline, Window
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
 

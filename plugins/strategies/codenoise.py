@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farm.planning import TaskKind, Timeline, Window
+from farm.plan import TaskKind
+from farm.planning import Timeline, Window
 from plugins.strategies.hierarchical import Hierarchical
 
 GROUP = "window"

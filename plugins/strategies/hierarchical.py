@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.plan import Tail
-from farm.planning import Base, Head, TaskKind, Timeline, Window
+from farm.plan import Tail, TaskKind
+from farm.planning import Base, Head, Timeline, Window
 from farm.timeline import Cut, cut_windows, latents_for, padded, tokens_of
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of

@@ -5,7 +5,8 @@ The sink makes the window look like the rest of the video. All strategies choose
 
 from __future__ import annotations
 
-from farm.planning import Anchor, ModelFacts, Sink, Timeline
+from farm.model_facts import ModelFacts
+from farm.planning import Anchor, Sink, Timeline
 from farm.timeline import Cut
 
 SINK_STRENGTH = 1.0

@@ -17,8 +17,8 @@ from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
 from farm.handed import Handed, HandedArtifact, HandedTask, Member
+from farm.model_facts import ModelFacts
 from farm.plan import WindowTask, media_name
-from farm.planning import ModelFacts
 from farm.policy.failures import Cause
 from farm.records import (
     ArtifactRecord,

@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from farm.model_facts import ModelFacts
 from farm.plan import precision_of
-from farm.planning import ModelFacts
 from farm.records import AttemptRecord, GroupMember, NodeRecord, ReadyRecord
 from scheduler.placement import reasons
 from scheduler.placement.estimate import seconds_left

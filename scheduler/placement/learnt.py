@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.planning import LearntSizes, ModelFacts, TaskKind, Window
+from farm.model_facts import LearntSizes, ModelFacts
+from farm.plan import TaskKind
+from farm.planning import Window
 from farm.timeline import SPATIAL
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farm.planning import Anchor, Placing
+from farm.model_facts import Placing
+from farm.planning import Anchor
 from farm.spec import InvalidSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, frames_of, latents_for
 

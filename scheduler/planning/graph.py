@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from farm.model_facts import ModelFacts, value_bytes
 from farm.plan import (
     LATENTS,
     BaseLatents,
@@ -22,10 +23,11 @@ from farm.plan import (
     Point,
     SharedLatents,
     ShownSink,
+    TaskKind,
     WindowTask,
     condition_name,
 )
-from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, value_bytes
+from farm.planning import PlannedTask, Timeline, Window
 from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, tokens_of
 from scheduler.planning import windows as geometry

@@ -7,18 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from farm.model_facts import ModelFacts
 from farm.options import Offer, Settled, changed, settle
-from farm.plan import FIRST_VERSION, OPTIONS_VERSION, VERSION, Crop, JobPart, PlacedMedia
-from farm.planning import (
-    ModelFacts,
-    OutputFacts,
-    Plan,
-    PlannedTask,
-    Strategy,
-    TaskKind,
-    Timeline,
-    Window,
-)
+from farm.plan import FIRST_VERSION, OPTIONS_VERSION, VERSION, Crop, JobPart, PlacedMedia, TaskKind
+from farm.planning import OutputFacts, Plan, PlannedTask, Strategy, Timeline, Window
 from farm.sampling import GuidanceFacts, SamplerFacts
 from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded, tokens_of

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from farm.plan import size_of
-from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
+from farm.plan import TaskKind, size_of
+from farm.planning import PlannedTask, Strategy, Timeline, Window
 from farm.spec import InvalidSpec
 from farm.timeline import Cut, tokens_of
 from scheduler.planning import windows

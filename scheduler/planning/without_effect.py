@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from farm.model_facts import ModelFacts, Placing
 from farm.options import Options
-from farm.planning import ModelFacts, Placing, TaskKind, Window
+from farm.plan import TaskKind
+from farm.planning import Window
 from farm.spec import JobSpec
 from scheduler.planning.conditions import PreparedMedia, source_of
 from scheduler.planning.denoising import Denoising

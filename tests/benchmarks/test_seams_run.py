@@ -21,8 +21,7 @@ from seam_statistics import Seam, Stratum, beside, compare, in_parts
 from seam_takes import Take, takes
 from seams import main
 
-from farm.plan import JobPart
-from farm.planning import TaskKind
+from farm.plan import JobPart, TaskKind
 from farm.timeline import Cut
 
 SMALL = (96, 96)

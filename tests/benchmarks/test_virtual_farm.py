@@ -17,8 +17,8 @@ from virtual_farm import Unplaceable, simulate
 from virtual_run import Device, Network
 from virtual_work import Work, work_of
 
-from farm.plan import Payload, WindowTask
-from farm.planning import PlannedTask, TaskKind
+from farm.plan import Payload, TaskKind, WindowTask
+from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.placement.estimate import SECONDS_PER_TASK, WORTH_WAITING

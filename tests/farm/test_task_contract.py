@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from farm import model_facts, planning
 from farm.handed import Handed, HandedArtifact, HandedTask, Member, fingerprint, names_of
 from farm.json_values import Unreadable, read_lazily
 from farm.plan import (
@@ -23,6 +24,7 @@ from farm.plan import (
     Lockstep,
     MuxTask,
     Payload,
+    TaskKind,
     WindowTask,
     delivered_frames,
     denoised,
@@ -204,3 +206,9 @@ def test_only_windows_in_lockstep_belong_to_a_group():
     (plan,) = (plan for plan in STORED if plan["of"] == "codenoise")
     groups = {task["kind"]: lockstep_group(task["payload"]) for task in plan["tasks"]}
     assert {kind for kind, group in groups.items() if group} == {"window"}
+
+
+def test_plugins_find_what_moved_under_its_earlier_name():
+    for name in ("LearntSizes", "ModelFacts", "Placing"):
+        assert getattr(planning, name) is getattr(model_facts, name)
+    assert vars(planning)["TaskKind"] is TaskKind

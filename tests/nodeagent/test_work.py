@@ -17,8 +17,8 @@ from farm import hookspecs
 from farm.handed import Handed, HandedTask
 from farm.hookspecs import hookimpl
 from farm.json_values import as_json, read_value
-from farm.plan import SEGMENT, SIDECAR, MuxTask, Payload
-from farm.planning import PlannedTask, TaskKind
+from farm.plan import SEGMENT, SIDECAR, MuxTask, Payload, TaskKind
+from farm.planning import PlannedTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, OutOfMemory, TaskContext
 from plugins.outputs.mp4 import encode_segment

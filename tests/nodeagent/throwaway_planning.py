@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from farm.hookspecs import hookimpl
-from farm.planning import ModelFacts, OutputFacts
+from farm.model_facts import ModelFacts
+from farm.planning import OutputFacts
 
 
 @hookimpl

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from farm.json_values import Unreadable
-from farm.plan import LATENTS, WindowTask
-from farm.planning import Plan, PlannedTask, TaskKind
+from farm.plan import LATENTS, TaskKind, WindowTask
+from farm.planning import Plan, PlannedTask
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInfo, Save, Stopped
 from farm.spec import parse_spec

@@ -7,7 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from farm.planning import ModelFacts, Plan
+from farm.model_facts import ModelFacts
+from farm.planning import Plan
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.planning.conditions import PreparedMedia

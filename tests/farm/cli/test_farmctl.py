@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from farm.cli import main
-from farm.planning import LearntSizes
+from farm.model_facts import LearntSizes
 from farm.plugins import catalogue, planning_plugins
 from farm.wire.security import Authority, parse_join_token
 from plugins.outputs.mp4 import encode_segment

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from sqlalchemy import CompoundSelect, func, literal, select, union_all
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.policy.failures import TASK_ERRORS, Cause
 from farm.records import ArtifactState, AttemptRecord
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState, is_final

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 from sqlalchemy import select
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.policy.retention import Keeping
 from farm.records import KEPT_NO_LONGER
 from farm.states import JobState, TaskState, is_final

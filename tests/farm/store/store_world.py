@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import delete
 
-from farm.plan import JobJson, Payload
-from farm.planning import Plan, PlannedTask, TaskKind
+from farm.plan import JobJson, Payload, TaskKind
+from farm.planning import Plan, PlannedTask
 from farm.records import AttemptRecord, DeviceRecord, JobRecord, Settlement, TaskRecord
 from farm.spec import JobSpec
 from farm.store import Store

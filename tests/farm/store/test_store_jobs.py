@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from farm.planning import TaskKind
+from farm.plan import TaskKind
 from farm.records import ArtifactState
 from farm.spec import Condition, Media
 from farm.states import AttemptState, JobState, TaskState

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from farm.plan import JobPart, media_name
-from farm.planning import Plan, TaskKind
+from farm.plan import JobPart, TaskKind, media_name
+from farm.planning import Plan
 from farm.plugins import catalogue, planning_plugins
 from plugins.ltx.rendering import LtxModel
 from renderer.local import LocalJob, by_model

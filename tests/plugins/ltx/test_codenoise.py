@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from farm.plan import LATENTS, WindowTask
-from farm.planning import Plan, PlannedTask, TaskKind
+from farm.plan import LATENTS, TaskKind, WindowTask
+from farm.planning import Plan, PlannedTask
 from farm.plugins import open_sampler
 from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec

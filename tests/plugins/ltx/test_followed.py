@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from farm.plan import LATENTS, JobPart
-from farm.planning import Plan, TaskKind
+from farm.plan import LATENTS, JobPart, TaskKind
+from farm.planning import Plan
 from farm.rendering import MAX_FACTS, DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.given import MOST_NOTES, NOT_FOLLOWED, Difference, report

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from seam_measures import measure
 
-from farm.plan import EMBEDDINGS, LATENTS, JoinTask, KeptLatents, Piece
-from farm.planning import PlannedTask, TaskKind
+from farm.plan import EMBEDDINGS, LATENTS, JoinTask, KeptLatents, Piece, TaskKind
+from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from farm.plan import LATENTS, JobPart, Payload
-from farm.planning import Plan, TaskKind
+from farm.plan import LATENTS, JobPart, Payload, TaskKind
+from farm.planning import Plan
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents

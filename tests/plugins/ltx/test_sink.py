@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from farm.plan import LATENTS, JobPart, WindowTask, condition_name
-from farm.planning import Plan, TaskKind
+from farm.plan import LATENTS, JobPart, TaskKind, WindowTask, condition_name
+from farm.planning import Plan
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.conditioning import Extra, Replace

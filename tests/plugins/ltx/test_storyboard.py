@@ -8,8 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from farm.plan import LATENTS, WindowTask
-from farm.planning import TaskKind
+from farm.plan import LATENTS, TaskKind, WindowTask
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.latents import OtherSpace, load_latents

@@ -14,8 +14,8 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, LTXLatentUpsamplePipeline
 from diffusers.pipelines.ltx import LTXLatentUpsamplerModel
 
-from farm.plan import LATENTS, Piece, WindowTask
-from farm.planning import PlannedTask, TaskKind
+from farm.plan import LATENTS, Piece, TaskKind, WindowTask
+from farm.planning import PlannedTask
 from farm.plugins import planning_plugins
 from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec

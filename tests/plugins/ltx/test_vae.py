@@ -5,8 +5,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
-from farm.plan import LATENTS, DecodeTask
-from farm.planning import TaskKind
+from farm.plan import LATENTS, DecodeTask, TaskKind
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx import vae as ours

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.plan import WindowTask
-from farm.planning import TaskKind
+from farm.plan import TaskKind, WindowTask
 from scheduler.placement.estimate import (
     FETCH_BYTES_PER_SECOND,
     SECONDS_PER_TASK,

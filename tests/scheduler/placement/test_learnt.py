@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.plan import size_of
-from farm.planning import LearntSizes, ModelFacts, Plan, TaskKind
+from farm.model_facts import LearntSizes, ModelFacts
+from farm.plan import TaskKind, size_of
+from farm.planning import Plan
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.planning.plan import make_plan

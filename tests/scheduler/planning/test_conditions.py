@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.planning import Placing
+from farm.model_facts import Placing
 from farm.spec import InvalidSpec
 from farm.timeline import Cut, frame_span, latents_for
 from scheduler.planning.conditions import PreparedMedia, check_apart, choose_lead, place_media, source_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from farm.plan import FIRST_VERSION, OPTIONS_VERSION, JobPart, JoinTask, WindowTask
-from farm.planning import Plan, PlannedTask, TaskKind
+from farm.plan import FIRST_VERSION, OPTIONS_VERSION, JobPart, JoinTask, TaskKind, WindowTask
+from farm.planning import Plan, PlannedTask
 from farm.spec import InvalidSpec
 from farm.timeline import latents_for
 from plugins.ltx.options import DISTILLED

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.plan import DecodeTask, JobPart
-from farm.planning import Plan, TaskKind
+from farm.plan import DecodeTask, JobPart, TaskKind
+from farm.planning import Plan
 from farm.spec import InvalidSpec, parse_spec
 from farm.timeline import Cut, cut_windows
 from scheduler.placement.estimate import SECONDS_PER_TASK

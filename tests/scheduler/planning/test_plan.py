@@ -20,9 +20,10 @@ from farm.plan import (
     JoinTask,
     KeptLatents,
     Point,
+    TaskKind,
     WindowTask,
 )
-from farm.planning import Plan, TaskKind
+from farm.planning import Plan
 from farm.spec import InvalidSpec
 from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import OFFERS, kinds, plan_of, specs

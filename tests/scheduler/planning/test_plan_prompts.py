@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.plan import JobPart, JoinTask, Shown, ShownFrames, WindowTask
-from farm.planning import Plan, TaskKind
+from farm.plan import JobPart, JoinTask, Shown, ShownFrames, TaskKind, WindowTask
+from farm.planning import Plan
 from farm.timeline import frame_span
 from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import ALL, plan_of, specs

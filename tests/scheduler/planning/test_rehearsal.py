@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.plan import Payload
-from farm.planning import PlannedTask, TaskKind
+from farm.plan import Payload, TaskKind
+from farm.planning import PlannedTask
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.rehearsal import OVERHEADS, Layout, Lengths, Rehearsal, soonest
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.plan import JobPart, KeptLatents, Point, ShownSink, WindowTask
-from farm.planning import PlannedTask, TaskKind
+from farm.plan import JobPart, KeptLatents, Point, ShownSink, TaskKind, WindowTask
+from farm.planning import PlannedTask
 from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import OFFERS, plan_of, specs
 
