@@ -325,11 +325,12 @@ class WindowTask(_Told):
         height: The height in pixels of the window's frames.
         sigmas: The noise levels: each denoising step goes from one level to the next.
         conditions: Latents of images and clips given with the job, which the window keeps.
-        points: Single frames and first latents of such images and clips, which the window sees beside its own latents.
+        points: Single frames of given images and clips, and first latents of given clips. The window sees them in addition
+            to its own latents.
         base: The latents that are noised to `sigmas[0]` and refined; None: the window begins with pure noise.
         tail: The end of an earlier window, which this window sees at its own beginning; may be None.
         head: The beginning of a later window, which this window keeps at its own end; may be None.
-        colour: The earlier window towards whose colours this window is moved; may be None.
+        colour: The earlier window whose colours this window takes on, fully or in part; may be None.
         sink: A latent that the window sees before its own start; may be None.
         guidance_scale: The scale of classifier-free guidance; 1 turns it off.
         shows: The prompts of the window's latents, in order: for each range of latents, its start, its stop, and

@@ -31,7 +31,10 @@ class NoHome(ValueError):
 
 @dataclass(frozen=True)
 class PathSetting:
-    """Marks a setting as a path. `absolute(text, base)` returns the setting's text with an absolute path."""
+    """Marks a setting as a path. `absolute(text, base)` returns the path as absolute text.
+
+    A relative path starts at the folder that `base` returns.
+    """
 
     absolute: Callable[[str, Base], str]
 

@@ -328,7 +328,9 @@ def _from_environment(
             if given in keys:
                 found[f"{name}.{keys[given]}"] = (value, given)
             elif given.startswith(f"{variable}_"):
-                raise InvalidConfig(f"environment: there is no variable {given}{_closest(given, list(keys))}")
+                raise InvalidConfig(
+                    f"environment: the farm has no setting for the variable {given}{_closest(given, list(keys))}"
+                )
     return found
 
 

@@ -31,8 +31,8 @@ class Presets:
         catalogue: The models, samplers and guidances that plugins provide.
 
     Raises:
-        InvalidConfig: No job could use a preset of farm.toml. Either the preset names a sampler or guidance that no
-            plugin provides, or every model refuses the preset's options, schedule or guidance.
+        InvalidConfig: farm.toml has a preset that no job could use. Either the preset names a sampler or guidance that
+            no plugin provides, or every model refuses the preset's options, schedule or guidance.
     """
 
     def __init__(self, own: Mapping[str, Preset], catalogue: Catalogue):

@@ -121,11 +121,11 @@ class Overlaps:
             self._changed.notify_all()
 
     def answer(self, question: NeighbourRequest, seconds: float = POLL_SECONDS) -> Answer:
-        """Answer a question from the stored arrays. If the array isn't here yet, wait for up to `seconds`.
+        """Answer a renderer that asks for the array of a neighbouring window. Wait up to `seconds` for the array.
 
         Returns:
-            A pair. First: True if this renderer works on the neighbour or has the array. Second: the array; None if
-            the array isn't here yet.
+            A pair. First: True if this renderer works on that window or has its array. Second: the array; None if this
+            renderer doesn't have the array yet.
         """
         wanted = question.asker, question.round
         with self._changed:

@@ -83,13 +83,13 @@ class SentHeartbeats:
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:
-        """Return the end of the lease that the answer to a heartbeat brings.
+        """Return when the lease ends that the daemon grants in its answer to a heartbeat.
 
-        This heartbeat and all earlier ones are then forgotten.
+        The method then forgets this heartbeat and all earlier ones.
 
         Args:
             sequence: The number of the heartbeat. Heartbeats are answered in their order.
-            lease_seconds: The length of the lease. The lease begins when the heartbeat was sent.
+            lease_seconds: The length of the lease, counted from the moment at which the heartbeat was sent.
 
         Returns:
             The end of the lease, in seconds of CLOCK_BOOTTIME; None if the heartbeat is unknown or forgotten.

@@ -211,7 +211,7 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
         if len(entries) == 1 or len(entries) == len(scales.levels):
             continue
         if not scales.levels:
-            problem = f"must be one value for all steps (for several values, `{levels}` must list as many noise levels)"
+            problem = f"must be one value for all steps (several values need the same number of noise levels in `{levels}`)"
         else:
             problem = (
                 f"must be one value for all steps, or a list of {len(scales.levels)} values "

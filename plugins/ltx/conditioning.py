@@ -132,7 +132,7 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):
                 raise ValueError(
-                    f"frame: the condition covers frames {condition.frame} to {last}, "
+                    f"frame: the given image or clip covers frames {condition.frame} to {last}, "
                     f"but the window has only frames 0 to {FRAMES_PER_LATENT * (count - 1)}"
                 )
             if condition.strength < 1.0 and condition.noise is None:

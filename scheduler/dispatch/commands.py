@@ -67,7 +67,10 @@ class GrantLeases:
 
 @dataclass(frozen=True)
 class AcknowledgeCompletion:
-    """Answer a completion: the agent need not keep it. `committed`: False if it came too late to be used."""
+    """Tell the agent that its completion has arrived, so that the agent need not keep the completion any longer.
+
+    `committed`: False if the completion came too late to be used.
+    """
 
     journal_number: int
     committed: bool

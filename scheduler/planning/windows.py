@@ -142,10 +142,14 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 
 
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
-    """Return consecutive spans for decoding, from the number of latents that are decoded for each span.
+    """Return consecutive spans for decoding.
 
-    These numbers are `reaches`. They include the span's halo: `halo` more latents on each side that borders on another
-    span. The returned spans don't include halos.
+    Args:
+        reaches: For each span, how many latents are decoded: the span's own latents and its halo.
+        halo: The latents of the halo on each side of a span that borders on another span.
+
+    Returns:
+        The spans, without their halos.
     """
     last = len(reaches) - 1
     lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]

@@ -71,7 +71,7 @@ def main(context: click.Context, folder: Path, device: str, threads: int) -> Non
 )
 @click.pass_obj
 def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) -> None:
-    """Train the VAE, encoder and decoder together."""
+    """Train both parts of the VAE together, the encoder and the decoder."""
     autoencoder.train(run["folder"] / "vae", minutes=minutes, start=start, device=run["device"], rate=rate)
 
 

@@ -170,7 +170,7 @@ def test_the_schedule_sd3_is_moved_by_the_tokens_of_a_window(width, height):
         ({"options": {"model.skip_initial_inference_steps": 3}}, "options", "model.skip_initial_inference_steps makes the schedule begin at noise level 0.9812; the schedule must begin at 1, because this job has no video to rework"),
         ({"options": {"skip_initial_inference_steps": 1, "timesteps": [0.9, 0.5]}}, "options", "timesteps makes the schedule begin at noise level 0.9;"),
         ({"options": {"skip_final_inference_steps": 8}}, "options.skip_final_inference_steps", "at least one of the 8"),
-        ({"options": {"stg_scale": [1, 2]}}, "options.stg_scale", "must be one value for all steps (for several values, `guidance_timesteps` must list as many noise levels); got 2 values"),
+        ({"options": {"stg_scale": [1, 2]}}, "options.stg_scale", "must be one value for all steps (several values need the same number of noise levels in `guidance_timesteps`); got 2 values"),
         ({"options": {"stg_scale": 1, "skip_block_list": [6]}}, "options.skip_block_list", "from 0 to 5 (ltx-tiny"),
         ({"options": {"skip_block_list": 9}}, "options.skip_block_list", "must be a list of whole numbers from 0 to 1000, or a list of lists of whole numbers from 0 to 1000, got 9"),
         ({"options": {"stg_scale": [1, "x"]}}, "options.stg_scale.1", "must be a number, got 'x'"),
