@@ -118,16 +118,16 @@ def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
         level: The step's noise level.
         dialect: The program whose rule selects the entry.
     """
+    # As in both programs, a level that is .725 in single precision is neither below .725 nor above.
+    entries, at = [_single(one) for one in levels], _single(level)
     if dialect is Dialect.LIGHTRICKS:
-        # As there, a level that is .725 in single precision is not below .725.
-        found = (place for place, low in enumerate(levels) if _single(low) <= _single(level))
-        return next(found, len(levels) - 1)
-    above = [high for high in levels if high >= level]
-    return list(levels).index(min(above)) if above else len(levels) - 1
+        return next((place for place, low in enumerate(entries) if low <= at), len(entries) - 1)
+    above = [high for high in entries if high >= at]
+    return entries.index(min(above)) if above else len(entries) - 1
 
 
 def _single(level: float) -> float:
-    """Return a level in single precision, in which Lightricks' pipeline compares levels."""
+    """Return a level in single precision, in which Lightricks' pipeline and ComfyUI compare levels."""
     return float(struct.unpack("f", struct.pack("f", level))[0])
 
 
@@ -141,7 +141,7 @@ def _at(scales: Scales, sigma: float) -> StepGuidance:
     cfg, stg = _of(scales.cfg, place), _of(scales.stg, place)
     rescale, blocks = _of(scales.rescale, place), _of(scales.blocks, place)
     if scales.dialect is Dialect.COMFYUI:
-        return StepGuidance(cfg, stg, rescale, blocks, skips=sigma > scales.skip_above)
+        return StepGuidance(cfg, stg, rescale, blocks, skips=_single(sigma) > _single(scales.skip_above))
     stg = max(stg, 0.0)
     return StepGuidance(max(cfg, 1.0), stg, rescale if stg and rescale != 1.0 else 0.0, blocks)
 

@@ -25,11 +25,13 @@ class Replace:
         latents: The known latents, [C, k, h, w].
         start: The index of the first replaced latent in the window, counted from 0.
         strength: From 0 to 1; at 1 the known latents stay as they are.
+        made: Whether another window made these latents. False: they come from an image or clip given with the job.
     """
 
     latents: torch.Tensor
     start: int = 0
     strength: float = 1.0
+    made: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Extra:
         noise: Noise of the same shape as ``latents``; not needed at strength 1.
         shares: How much each of the window's K prompts applies to each extra latent, float32 [K, k]. If None, an extra
             latent uses the values of the window's own latent at the same time.
+        made: Whether another window made these latents, or they are a sink. False: they come from an image or clip
+            given with the job.
     """
 
     latents: torch.Tensor
@@ -53,6 +57,7 @@ class Extra:
     strength: float = 1.0
     noise: torch.Tensor | None = None
     shares: torch.Tensor | None = None
+    made: bool = False
 
     def beside(self) -> list[int]:
         """For each extra latent, return the index of the window's own latent that shows the same moment.
@@ -88,7 +93,7 @@ def window_tail(
     """
     if not 1 <= overlap <= latents.shape[1]:
         raise ValueError(f"overlap: must be from 1 to {latents.shape[1]} latents, got {overlap}")
-    return Extra(latents[:, -overlap:], 0, strength, noise)
+    return Extra(latents[:, -overlap:], 0, strength, noise, made=True)
 
 
 def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:

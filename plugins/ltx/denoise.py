@@ -66,8 +66,8 @@ class Denoiser:
         conditions: Known latents that guide the denoising.
         base: Latents [C, n, h, w], needed if ``sigmas`` begin below 1. The window then begins as
             (1 - sigmas[0])·base + sigmas[0]·noise.
-        cond_noise_scale: How much noise to add to conditions of strength 1, which makes motion livelier. At each step,
-            cond_noise_scale·sigma²·cond_noise is added; 0 adds none.
+        cond_noise_scale: How much noise to add to conditions of strength 1 that no window made, which makes motion
+            livelier. At each step, cond_noise_scale·sigma²·cond_noise is added; 0 adds none.
         cond_noise: Returns the noise of a step for ``cond_noise_scale``, in the shape of ``State.latents``.
 
     Raises:
@@ -135,8 +135,9 @@ class Denoiser:
         self._prompt, self._negative = self._shown(prompt), negative
         self._words: dict[tuple[bool, ...], Words] = {}
         self._extra_tokens = sum(known.latents.shape[1] for known in self._extra) * self._tokens_per_latent
-        self._strength = self._strengths()
-        self._held = self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
+        self._strength = self._by_latent(lambda known: known.strength)
+        self._shaking = self._by_latent(lambda known: known.strength > 1.0 - 1e-6 and not known.made)
+        self._held = self._initial() if cond_noise_scale > 0.0 and self._shaking is not None else None
 
     @property
     def steps(self) -> int:
@@ -222,14 +223,14 @@ class Denoiser:
         return State(moved[0].T.reshape(latents.shape), number + 1, history)
 
     def _shaken(self, state: State) -> torch.Tensor:
-        """The latents of a state, with noise added to those held at strength 1 where ``cond_noise_scale`` asks for it."""
+        """The latents of a state, with noise added to given ones held at strength 1 where ``cond_noise_scale`` asks for it."""
         latents = state.latents
-        if self._held is None or self._cond_noise is None or self._strength is None:
+        if self._held is None or self._cond_noise is None or self._shaking is None:
             return latents
         sigma = self._times[state.step] / _TIMES
         fresh = self._cond_noise(state.step).to(latents)
-        hard = (self._strength > 1.0 - 1e-6)[None, :, None, None]
-        return torch.where(hard, self._held + self._cond_noise_scale * fresh * sigma**2, latents)
+        shaking = (self._shaking > 0)[None, :, None, None]
+        return torch.where(shaking, self._held + self._cond_noise_scale * fresh * sigma**2, latents)
 
     def _target(self, number: int, sigma: torch.Tensor) -> torch.Tensor:
         """The level that each token shall have after a step, shaped as ``sigma``: the next of the schedule, or its own."""
@@ -356,14 +357,16 @@ class Denoiser:
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 
-    def _strengths(self) -> torch.Tensor | None:
-        """Strength by latent, float32 [e + n], or None where nothing is conditioned (one time for all is faster)."""
+    def _by_latent(self, of: Callable[[Condition], float]) -> torch.Tensor | None:
+        """A value of each latent's condition, float32 [e + n]; 0 without one. None where nothing is conditioned: one time
+        for all latents is faster.
+        """
         if not self._grid and not self._extra:
             return None
         grid = torch.zeros(self._noise.shape[1])
         for known in self._grid:
-            grid[known.start : known.start + known.latents.shape[1]] = known.strength
-        extra = [torch.full((known.latents.shape[1],), float(known.strength)) for known in self._extra]
+            grid[known.start : known.start + known.latents.shape[1]] = of(known)
+        extra = [torch.full((known.latents.shape[1],), float(of(known))) for known in self._extra]
         return torch.cat([*extra, grid]).to(self._ltx.device)
 
     def _coordinates(self, fps: float) -> torch.Tensor:

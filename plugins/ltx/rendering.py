@@ -101,14 +101,13 @@ class LtxModel:
             conditions.append(window_tail(known, tail.latents, tail.strength, mixed))
         if head := told.head:
             known = load_latents(task.fetch(head.key, LATENTS), head.start, head.stop)
-            conditions.append(Replace(known, head.start - start, head.strength))
+            conditions.append(Replace(known, head.start - start, head.strength, made=True))
         if sink := told.sink:
             at = sink.latent
             known = load_latents(task.fetch(sink.key, sink.name), at, at + 1)
             mixed = self._noise(seed, told.stage, STEP_SINK, at, at + 1, size)
-            conditions.append(
-                Extra(known, sink.frame, sink.strength, mixed, _shares(task.job, told, sink.shows))
-            )
+            shares = _shares(task.job, told, sink.shows)
+            conditions.append(Extra(known, sink.frame, sink.strength, mixed, shares, made=True))
         denoiser = self._denoiser(task, told, base, conditions)
         if lockstep := told.lockstep:
             parts = [_shared(part, start) for part in lockstep.shared]
@@ -247,7 +246,7 @@ class LtxModel:
         """Render ``base`` [C, n, h, w] of a heal's window again between its outermost latents; return it without
         run-up.
         """
-        ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
+        ends = [Replace(base[:, at : at + 1], at, 1.0, made=True) for at in (1, base.shape[1] - 1)]
         held = [*ends, *self._kept(task, told)]
         denoiser = self._denoiser(task, told, seam.levelled(base), [*held, *self._points(task, told)])
         latents = seam.levelled(resuming.run(self._ltx, denoiser, task))

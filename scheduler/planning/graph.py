@@ -123,6 +123,20 @@ class Graph:
             self._drawn_by(window).denoising.negative(window.sigmas) for window in laid_out
         )
 
+    def check_blocks(self, laid_out: Sequence[Window]) -> None:
+        """Raise InvalidSpec if the guidance perturbs a block that its model lacks, at any step of a window or a heal.
+
+        The guidance may choose its blocks by noise level. Windows that refine, and heals, begin at other levels than the
+        job's schedule.
+        """
+        joins = len(self.timeline.cuts) > 1
+        schedules = {(window.sigmas, window.model or self.model.name) for window in laid_out}
+        if joins:
+            schedules.add((self.timeline.sigmas_from(HEAL_SIGMA), self.model.name))
+        for sigmas, name in sorted(schedules):
+            drawn = self.drawn[name]
+            drawn.denoising.check_blocks(sigmas, drawn.facts.depth, name)
+
     def _shown(self, window: Window) -> set[int]:
         """Indices of the prompts that any of its latents shows."""
         runs = self.prompts.runs(window.start, window.stop)

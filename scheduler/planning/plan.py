@@ -136,7 +136,6 @@ def make_plan(
         storyboard=drawing.facts if drawing else None,
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
     )
-    own.denoising.check_blocks(sigmas, model.depth, model.name)
     if own.denoising.idle_steps(sigmas) == len(sigmas) - 1:
         raise InvalidSpec(
             "options.skip_steps_sigma_threshold",
@@ -164,6 +163,7 @@ def make_plan(
         sizing = Sizing(timeline, strategy, candidates, precision, own.denoising, tasks_of)
         timeline, laid_out, spans = sizing.sized(laid_out, spans)
     graph = graph_of(timeline, spans)
+    graph.check_blocks(laid_out)
     tasks, guided = graph.tasks(laid_out), graph.guided(laid_out)
     rate = spec.frame_rate
     own_choice = own.denoising.told_sampler(), own.denoising.told_guidance(), spec.options

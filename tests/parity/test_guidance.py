@@ -131,6 +131,16 @@ def test_a_level_that_equals_an_entrys_in_single_precision_takes_that_entry():
             assert found == wanted, (steps, value)
 
 
+def test_a_level_that_equals_an_entrys_in_single_precision_takes_that_entry_in_comfyui():
+    """Levels are float32 there. Of 30 steps one is at .618, which doubles put a hair above the presets' entry."""
+    for steps in (10, 30, 40):
+        (level,) = (one for one in linear_quadratic(steps) if abs(one - 0.618) < 1e-6)
+        assert level > 0.618
+        assert entry([1.0, 0.9933, 0.985, 0.9767, 0.9008, 0.618], level, Dialect.COMFYUI) == 5
+        (step,) = by_step(Scales((1.0,), skip_above=0.618, dialect=Dialect.COMFYUI), (level, 0.0))
+        assert not step.skips
+
+
 def test_a_transformer_is_whole_again_after_it_was_perturbed(ltx: Ltx):
     before = [(block.attn1.processor, block.forward) for block in ltx.transformer.transformer_blocks]
     for mode, blocks in itertools.product(Perturbation, ([0], [1, 1, 3])):

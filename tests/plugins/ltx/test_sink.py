@@ -51,7 +51,7 @@ def draw(stage: int, count: int) -> torch.Tensor:
     return torch.from_numpy(latent_noise(3, stage, 0, 0, count, 32, SIZE[1] // 32, SIZE[0] // 32))
 
 
-def denoiser(ltx: Ltx, *conditions: Extra | Replace) -> Denoiser:
+def denoiser(ltx: Ltx, *conditions: Extra | Replace, shaken: float = 0.0) -> Denoiser:
     embeds, mask = encode_prompt(ltx, ["a red ball"])
     return Denoiser(
         ltx,
@@ -60,6 +60,8 @@ def denoiser(ltx: Ltx, *conditions: Extra | Replace) -> Denoiser:
         sigmas=(1.0, 0.5, 0.0),
         fps=24,
         conditions=conditions,
+        cond_noise_scale=shaken,
+        cond_noise=lambda step: draw(9 + step, 5 + sum(isinstance(one, Extra) for one in conditions)),
     )
 
 
@@ -83,7 +85,27 @@ def test_only_a_single_latent_may_stand_before_the_window(ltx):
         denoiser(ltx, Extra(draw(1, 2), -8))
 
 
-def plan_of(strategy: str, frames: int, media: list[PreparedMedia]) -> Plan:
+@pytest.mark.parametrize("made", [True, False])
+def test_noise_for_given_media_leaves_alone_what_other_windows_made(ltx, made):
+    known = draw(7, 1)
+    conditions = Replace(known, 0, 1.0, made), Extra(known, -8, 1.0, made=made)
+    still, shaken = (denoiser(ltx, *conditions, shaken=scale).run() for scale in (0.0, 1.0))
+    assert torch.equal(still, shaken) is made
+
+
+def test_noise_for_given_media_changes_no_chain_of_windows_without_media(model, tmp_path):
+    """Its sinks are held at strength 1, as given media are."""
+    plans = [plan_of("autoregressive", 250, [], image_cond_noise_scale=scale) for scale in (0.0, 1.0)]
+    (tmp_path / "shaken").mkdir()
+    still = latents_made(model, plans[0], tmp_path).files
+    shaken = latents_made(model, plans[1], tmp_path / "shaken").files
+    made = [at for at in still if at[1] == LATENTS]
+    assert len(made) == 5
+    for at in made:
+        assert torch.equal(load_latents(still[at]), load_latents(shaken[at]))
+
+
+def plan_of(strategy: str, frames: int, media: list[PreparedMedia], **options: float) -> Plan:
     spec = {
         "frames": frames,
         "width": SIZE[0],
@@ -91,6 +113,7 @@ def plan_of(strategy: str, frames: int, media: list[PreparedMedia]) -> Plan:
         "fps": 24,
         "steps": 2,
         "strategy": strategy,
+        "options": options,
     }
     return make_plan(
         parse_spec(spec), model=KNOWS, weights="w", strategy=OFFERS.strategies[strategy],

@@ -203,6 +203,15 @@ def test_what_does_not_fit_is_refused_by_its_name(fields, field, words):
     assert refused.value.field == field and words in refused.value.problem
 
 
+@pytest.mark.parametrize("strategy", ["hierarchical", "autoregressive"])
+def test_blocks_are_checked_at_the_levels_at_which_windows_and_heals_begin(strategy):
+    """Refining and healing begin at .85, between two levels of the job's own schedule."""
+    lists = {"guidance_timesteps": [0.9, 0.85, 0.8], "stg_scale": 1, "skip_block_list": [[1], [99], [1]]}
+    with pytest.raises(InvalidSpec, match="^options.skip_block_list: .*, got block 99$"):
+        plan_of((), strategy, frames=300, window_latents=16, steps=8, options=lists)
+    plan_of((), "autoregressive", frames=97, window_latents=16, steps=8, options=lists)
+
+
 def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
     """Lightricks' distilled configs name block 42 for a model of 28."""
     plan_of(
