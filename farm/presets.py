@@ -1,12 +1,13 @@
 """Presets: named settings that fill in the fields of a job.
 
-A field that the job sets itself wins over the preset. A farm adds presets of its own in farm.toml, as [presets.NAME].
+A field or option that the job sets itself wins over the preset, and replaces the preset's values that would leave it without
+effect. A farm adds presets of its own in farm.toml, as [presets.NAME].
 Such a preset replaces a built-in preset of the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
@@ -90,11 +91,29 @@ BUILT_IN: Mapping[str, Preset] = {
     ),
 }
 
-_REPLACED_BY = {"guidance_scale": {"guidance_scale", "cfg"}, "steps": {"timesteps"}}
-"""Fields of a preset that an option of the job takes the place of."""
+_OPTIONS_OF_FIELD: Mapping[str, Set[str]] = {
+    "guidance_scale": {"guidance_scale", "cfg", "preset"},
+    "steps": {"timesteps"},
+}
+"""The options that take the place of a field. A job that gives one of the two gets neither from its preset."""
 
 _SIZE = ("width", "height")
-_SCHEDULE = {"schedule", "shift", "shift_terminal", "timesteps"}
+_SKIPS = {"skip_initial_inference_steps", "skip_final_inference_steps"}
+SCHEDULE: Set[str] = {"schedule", "shift", "shift_terminal", "timesteps", *_SKIPS}
+"""The options that choose the noise levels of the steps."""
+
+_LEVELS = {"guidance_timesteps", "sigmas"}
+"""The options that say for which noise levels the values of other options' lists are."""
+
+_ADJUSTING = {"sigmas", "cfg", "stg", "rescale", "layers", "cfg_star_rescale", "skip_steps_sigma_threshold"}
+"""The options that win over the option `preset`, which names a preset of ComfyUI-LTXVideo."""
+
+_REPLACED_OPTIONS: Mapping[str, Set[str]] = {
+    "timesteps": SCHEDULE,
+    **{name: {"timesteps"} for name in SCHEDULE - {"timesteps"}},
+    "preset": _ADJUSTING,
+}
+"""Options of a preset that a job's option replaces, beside the one of the same name: one of them would be without effect."""
 
 
 def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
@@ -118,14 +137,44 @@ def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
     own = given.get("options")
     # A value that is no mapping is refused with the whole spec.
     own = own if isinstance(own, Mapping) else {}
-    known = {_bare(name) for name in own}
+    known = {bare(name) for name in own}
     taken = preset.model_dump(exclude={"description", "options"}, exclude_defaults=True)
-    taken = {name: value for name, value in taken.items() if not _REPLACED_BY.get(name, set()) & known}
+    taken = {name: value for name, value in taken.items() if not _OPTIONS_OF_FIELD.get(name, set()) & known}
     if any(side in given for side in _SIZE):
         taken = {name: value for name, value in taken.items() if name not in _SIZE}
     if preset.options and given.get("options", own) == own:
-        given["options"] = merged(preset.options, own)
+        given["options"] = merged(_left(preset.options, given, own), own)
     return {**taken, **given}
+
+
+def _left(options: Mapping[str, Any], given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a preset that the job doesn't replace.
+
+    Args:
+        options: The preset's options.
+        given: The fields that the job gives.
+        own: The options that the job gives.
+    """
+    replaced: set[str] = set().union(
+        *(names for field, names in _OPTIONS_OF_FIELD.items() if field in given),
+        *(_REPLACED_OPTIONS.get(bare(name), set()) for name in own),
+    )
+    if replaced & {"preset"} & {bare(name) for name in options}:
+        # The other options only adjust it. Without its noise levels, their lists would have a wrong length.
+        replaced |= _ADJUSTING
+    left = {name: value for name, value in options.items() if bare(name) not in replaced}
+    if _has_lists(options) and not _has_lists(merged(left, own)):
+        return {name: value for name, value in left.items() if bare(name) not in _LEVELS}
+    return left
+
+
+def _has_lists(options: Mapping[str, Any]) -> bool:
+    """Return whether an option of a guidance has a list of several values, which may need noise levels."""
+    return any(
+        isinstance(value, list) and len(value) > 1
+        for name, value in options.items()
+        if bare(name) not in _LEVELS | SCHEDULE
+    )
 
 
 def merged(options: Any, winning: Mapping[str, Any]) -> Any:
@@ -153,8 +202,8 @@ def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Pre
     """
     if not model.grid:
         return preset
-    unsuited = _SCHEDULE.union(*(options_of(guidance).model_fields for guidance in guidances))
-    options = {name: value for name, value in preset.options.items() if _bare(name) not in unsuited}
+    unsuited = set(SCHEDULE).union(*(options_of(guidance).model_fields for guidance in guidances))
+    options = {name: value for name, value in preset.options.items() if bare(name) not in unsuited}
     kept = {"steps": None, "guidance_scale": None, "guidance": "", "negative_prompt": "", "options": options}
     return preset.model_copy(update=kept)
 
@@ -165,11 +214,12 @@ def _is_given(name: str, value: Any) -> bool:
     return value is not None and value != "" and not (name in (*_SIZE, "fps") and value == 0)
 
 
-def _bare(option: str) -> str:
+def bare(option: str) -> str:
+    """Return an option's name without the kind of its plugin: "eta" for "sampler.eta"."""
     return option.rpartition(".")[2]
 
 
 def _same(one: str, other: str) -> bool:
     """Return whether two names mean the same option: a name may stand after the plugin's kind and a dot, or alone."""
     kinds = one.rpartition(".")[0], other.rpartition(".")[0]
-    return _bare(one) == _bare(other) and (kinds[0] == kinds[1] or not all(kinds))
+    return bare(one) == bare(other) and (kinds[0] == kinds[1] or not all(kinds))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from farm.plugins import catalogue, planning_plugins
+from farm.options import options_of
 from farm.presets import BUILT_IN, Preset, chosen, filled, merged, suited
 from farm.spec import InvalidSpec, parse_spec
 from farm.wire.plugin_messages import preset_from_message, preset_message
+from tests.scheduler.plans import OFFERS, plan_of
 
-OFFERS = catalogue(planning_plugins())
 DISTILLED = OFFERS.models["ltx-13b-0.9.8-distilled"]
 
 
@@ -63,6 +65,77 @@ def test_an_option_that_takes_the_place_of_a_field_takes_the_presets_too(option,
     assert field not in filled({"options": {option: [1]}}, BUILT_IN["quality"])
 
 
+SCALES = {"guidance_scale": [1, 6], "guidance_timesteps": [1, 0.9]}
+BY_LEVEL = {"sigmas": [1, 0.9], "cfg": [1, 6]}
+LAYERS = [[layer] for layer in range(6)]
+SCHEDULES = [
+    {},
+    {"timesteps": [1, 0.9, 0.5]},
+    {"schedule": "sd3", "shift_terminal": 0.2},
+    {"skip_final_inference_steps": 2},
+]
+GUIDANCES = [
+    ("", {}), ("", {"stg_scale": 1, "skip_block_list": [3]}), ("lightricks", SCALES),
+    ("lightricks", {**SCALES, "stg_scale": [0, 1], "guidance.skip_block_list": [3]}), ("comfyui", BY_LEVEL),
+    ("comfyui", {"guidance.cfg": [4]}), ("comfyui", {**BY_LEVEL, "stg": [1, 2], "layers": [[3]]}),
+    ("comfyui", {"preset": "13b-dynamic", "layers": LAYERS}), ("comfyui", {"preset": "2b", "stg": [1]}),
+]  # fmt: skip
+ASKED: list[dict[str, Any]] = [
+    {"guidance_scale": 3.0}, {"steps": 12}, {"guidance_scale": 3.0, "steps": 12},
+    {"options": {"timesteps": [1, 0.5]}}, {"options": {"schedule": "uniform"}},
+    {"steps": 12, "options": {"model.skip_final_inference_steps": 3}},
+]  # fmt: skip
+TO_GUIDANCE: dict[str, list[dict[str, Any]]] = {
+    "lightricks": [{"options": {"guidance_scale": 3}}, {"guidance_scale": 3.0, "options": {"stg_scale": 2}}],
+    "comfyui": [{"options": {"cfg": [3]}}, {"options": {"guidance.preset": "2b"}}],
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda one: "-".join(one) or "plain")
+@pytest.mark.parametrize(("guidance", "options"), GUIDANCES)
+@pytest.mark.parametrize("fields", [{}, {"steps": 20, "guidance_scale": 5.0}])
+def test_whatever_a_job_gives_beside_a_preset_is_in_force(guidance, options, schedule, fields):
+    if "timesteps" in schedule:
+        fields = {name: value for name, value in fields.items() if name != "steps"}
+    preset = Preset(guidance=guidance, options={**options, **schedule}, **fields)
+    for asked in [*ASKED, *TO_GUIDANCE[guidance or "lightricks"]]:
+        job = filled(asked, preset)
+        assert filled(job, preset) == job, "the client and then the server fill it in"
+        assert {**job, "options": {}} == {**job, **asked, "options": {}}
+        assert asked.get("options", {}).items() <= job.get("options", {}).items()
+        notes = plan_of(media=(), frames=25, prompt="a ball", model="ltx-13b-0.9.7-dev", **job).notes
+        given = {*asked, *(name.rpartition(".")[2] for name in asked.get("options", {}))}
+        idle = [note for note in notes if "has no effect" in note and note.partition(":")[0] in given]
+        assert not idle, (asked, job)
+        assert not any(note.startswith(("guidance_timesteps:", "sigmas:")) for note in notes), job
+
+
+def test_an_option_of_a_preset_that_the_job_does_not_touch_stays():
+    preset = Preset(
+        options={"guidance_timesteps": [1, 0.9], "guidance_scale": [1, 6], "stg_scale": [0, 1], "eta": 0.3}
+    )
+    assert filled({"guidance_scale": 3.0}, preset)["options"] == {
+        "guidance_timesteps": [1, 0.9], "stg_scale": [0, 1], "eta": 0.3
+    }  # fmt: skip
+    comfyui = Preset(options={"sigmas": [1, 0.9], "cfg": [1, 6], "stg": [1], "layers": [[3]]})
+    assert filled({"guidance_scale": 3.0}, comfyui)["options"] == {"stg": [1], "layers": [[3]]}
+    assert filled({"options": {"cfg": [2]}}, Preset(options={"preset": "2b"}))["options"] == {
+        "preset": "2b", "cfg": [2]
+    }  # fmt: skip
+
+
+def test_a_named_preset_of_comfyui_replaces_all_options_that_would_win_over_it():
+    fields = options_of(OFFERS.guidances["comfyui"]).model_fields
+    preset = Preset(options=dict.fromkeys(fields, 1))
+    assert filled({"options": {"preset": "2b"}}, preset)["options"] == {"preset": "2b"}
+    assert filled({"guidance_scale": 3.0}, preset)["options"] == {}
+
+
+def test_no_note_names_a_scale_of_a_preset_that_nobody_gave():
+    asked = {"guidance": "comfyui", "options": {"preset": "2b"}}
+    assert "guidance_scale" not in filled(asked, BUILT_IN["quality"])
+
+
 def test_options_that_are_no_mapping_are_left_to_the_check_of_the_spec():
     fields = filled({"frames": 9, "options": [1]}, BUILT_IN["speed"].model_copy(update={"options": {"a": 1}}))
     with pytest.raises(InvalidSpec) as refused:
@@ -73,7 +146,8 @@ def test_options_that_are_no_mapping_are_left_to_the_check_of_the_spec():
 def test_a_distilled_model_keeps_its_steps_guidance_and_schedule():
     preset = Preset(
         steps=40, guidance_scale=3.5, guidance="comfyui", sampler="ddim", width=64, height=64, negative_prompt="blur",
-        options={"eta": 0.5, "stg": [1], "model.schedule": "sd3", "decode_timestep": 0.1},
+        options={"eta": 0.5, "stg": [1], "model.schedule": "sd3", "decode_timestep": 0.1,
+                 "skip_initial_inference_steps": 1, "model.skip_final_inference_steps": 3},
     )  # fmt: skip
     guidances = OFFERS.guidances.values()
     kept = suited(preset, DISTILLED, guidances)
