@@ -1,13 +1,12 @@
 """Presets: named settings that fill in the fields of a job.
 
 A field or option that the job sets itself wins over the preset, and replaces the preset's values that would leave it without
-effect. A farm adds presets of its own in farm.toml, as [presets.NAME].
-Such a preset replaces a built-in preset of the same name.
+effect. A farm adds presets of its own in farm.toml, as [presets.NAME]. Such a preset replaces a built-in preset of the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
@@ -16,7 +15,7 @@ from farm.model_facts import ModelFacts
 from farm.nearest import did_you_mean
 from farm.options import Offer, options_of
 from farm.settings import Settings
-from farm.spec import MAX_OPTIONS, MAX_PROMPT, MAX_SIDE, InvalidSpec, OptionName
+from farm.spec import MAX_OPTIONS, MAX_PROMPT, MAX_SIDE, InvalidSpec, JobSpec, OptionName
 
 PresetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
@@ -159,7 +158,7 @@ def _left(options: Mapping[str, Any], given: Mapping[str, Any], own: Mapping[str
         *(names for field, names in _OPTIONS_OF_FIELD.items() if field in given),
         *(_REPLACED_OPTIONS.get(bare(name), set()) for name in own),
     )
-    if replaced & {"preset"} & {bare(name) for name in options}:
+    if "preset" in replaced and "preset" in map(bare, options):
         # The other options only adjust it. Without its noise levels, their lists would have a wrong length.
         replaced |= _ADJUSTING
     left = {name: value for name, value in options.items() if bare(name) not in replaced}
@@ -202,10 +201,50 @@ def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Pre
     """
     if not model.grid:
         return preset
-    unsuited = set(SCHEDULE).union(*(options_of(guidance).model_fields for guidance in guidances))
+    unsuited = SCHEDULE | _options_of(guidances)
     options = {name: value for name, value in preset.options.items() if bare(name) not in unsuited}
     kept = {"steps": None, "guidance_scale": None, "guidance": "", "negative_prompt": "", "options": options}
     return preset.model_copy(update=kept)
+
+
+def kept_by_model(
+    preset: Preset, model: ModelFacts, guidances: Iterable[Offer], spec: JobSpec
+) -> Sequence[str]:
+    """Return what a distilled model keeps although the preset sets it, such as ["8 steps", "guidance"].
+
+    What the job itself gives isn't kept. Empty for other models.
+
+    Args:
+        model: The job's model.
+        guidances: All installed guidances.
+        spec: The job's spec, filled in from the preset as `suited` returns it.
+    """
+    if not model.grid:
+        return []
+    of_guidance = _options_of(guidances)
+    # Each with the fields and the options of the preset that set it, and those of the job that change it.
+    parts = {
+        f"{len(model.grid)} steps": ({"steps"}, {"timesteps", *_SKIPS}),
+        "guidance": ({"guidance", "guidance_scale"}, of_guidance),
+        "negative prompt": ({"negative_prompt"}, set()),
+        "schedule": (set(), SCHEDULE),
+    }
+    return [
+        part
+        for part, (fields, options) in parts.items()
+        if _sets(preset, fields, options) and not _sets(spec, fields, options)
+    ]
+
+
+def _sets(one: Preset | JobSpec, fields: Iterable[str], options: Set[str]) -> bool:
+    """Return whether a preset or a job has a value for one of some fields or options."""
+    # The default of a job's negative prompt is none, and an empty one is a value.
+    values = (getattr(one, field) != type(one).model_fields[field].default for field in fields)
+    return any(values) or any(bare(name) in options for name in one.options)
+
+
+def _options_of(guidances: Iterable[Offer]) -> set[str]:
+    return {name for guidance in guidances for name in options_of(guidance).model_fields}
 
 
 def _is_given(name: str, value: Any) -> bool:

@@ -132,7 +132,7 @@ class Intake:
         fitting = _fitting(plan, slots)
         return PlannedJob(
             plan=plan,
-            notes=(*plan.notes, *notes, *self._advice(spec, model, plan)),
+            notes=(*self.presets.notes(spec), *plan.notes, *notes, *self._advice(spec, model, plan)),
             fitting_devices=tuple(slot.name for slot in fitting),
             estimated_seconds=wall_seconds(plan.tasks, plan.model, [s for s in fitting if s.usable]),
             media=tuple(prepared.artifact_id for prepared, _ in media),

@@ -12,7 +12,7 @@ from farm.nearest import did_you_mean
 from farm.options import Offer, settle, takers
 from farm.planning import Strategy
 from farm.plugins import Catalogue
-from farm.presets import BUILT_IN, Preset, chosen, filled, suited
+from farm.presets import BUILT_IN, Preset, chosen, filled, kept_by_model, suited
 from farm.sampling import GuidanceFacts, SamplerFacts
 from farm.settings import InvalidConfig
 from farm.spec import InvalidSpec, JobSpec
@@ -61,6 +61,17 @@ class Presets:
             return fields
         model = fields.get("model") or JobSpec.model_fields["model"].default
         return filled(fields, chosen(name, self.of_model(model)))
+
+    def notes(self, spec: JobSpec) -> list[str]:
+        """Return a note if the model of a job keeps values of its own although the job's preset sets others."""
+        preset, model = self._all.get(spec.preset), self._catalogue.models.get(spec.model)
+        if not preset or not model:
+            return []
+        kept = kept_by_model(preset, model, self._catalogue.guidances.values(), spec)
+        if not kept:
+            return []
+        listed = " and ".join([", ".join(kept[:-1]), kept[-1]] if kept[1:] else kept)
+        return [f"preset: {model.name} is distilled and keeps its own {listed}, whatever {spec.preset} says"]
 
 
 def _check(name: str, preset: Preset, catalogue: Catalogue) -> None:

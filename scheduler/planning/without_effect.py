@@ -55,7 +55,6 @@ def without_effect(choices: PlanningChoices) -> list[str]:
         always = choices.model.notes(choices.options, frozenset()) if choices.model.notes else []
         return [*always, f"{said}; prompts, seed, steps and guidance have no effect"]
     return [
-        *_preset(choices),
         *_prompts(choices),
         *_guidance(choices),
         *_options(choices),
@@ -63,14 +62,6 @@ def without_effect(choices: PlanningChoices) -> list[str]:
         *_strengths(choices),
         *_rate(choices),
     ]
-
-
-def _preset(choices: PlanningChoices) -> list[str]:
-    spec, model = choices.spec, choices.model
-    if not spec.preset or not model.grid:
-        return []
-    kept = f"its own {len(model.grid)} steps, guidance and schedule"
-    return [f"preset: {model.name} is distilled and keeps {kept}, whatever {spec.preset} says"]
 
 
 def _prompts(choices: PlanningChoices) -> list[str]:

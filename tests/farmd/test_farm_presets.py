@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from farm.config import InvalidConfig, load_config
 from farm.plan import JobJson, JobPart
@@ -27,7 +28,9 @@ def intake(daemon, tmp_path):
     file.write_text(
         f'[models.ltx-tiny]\nweights = "sha256:1"\n[models."{DISTILLED}"]\nweights = "sha256:2"\n'
         '[presets.night]\nsteps = 6\nsampler = "ddim"\nwidth = 96\nheight = 64\nfps = 24\noptions = {eta = 0.3}\n'
-        "[presets.speed]\nsteps = 3\n"
+        "[presets.speed]\nsteps = 3\n[presets.size]\nwidth = 96\nheight = 64\n"
+        '[presets.skips]\nsteps = 30\nguidance_scale = 4\nwidth = 96\nheight = 64\nnegative_prompt = "fog"\n'
+        "options = {skip_final_inference_steps = 3}\n"
     )
     config = load_config(file, {}, {"home": tmp_path / "farm"})
     return Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
@@ -47,7 +50,7 @@ def test_the_server_fills_in_what_a_message_leaves_unset(intake):
 
 
 def test_a_preset_of_farm_toml_takes_the_place_of_a_built_in_one(intake):
-    assert list(intake.presets.of_model("")) == ["quality", "balanced", "speed", "night"]
+    assert list(intake.presets.of_model("")) == ["quality", "balanced", "speed", "night", "size", "skips"]
     assert _spec(intake, preset="speed", width=64, height=64, fps=30).steps == 3
 
 
@@ -59,7 +62,8 @@ def test_a_message_without_a_size_and_a_preset_without_one_is_refused(intake):
 
 def test_an_unknown_preset_is_refused_with_the_accepted_names(intake):
     with pytest.raises(
-        InvalidSpec, match="^preset: must be one of quality, balanced, speed, night, got 'nihgt'; did you"
+        InvalidSpec,
+        match="^preset: must be one of quality, balanced, speed, night, size, skips, got 'nihgt'; did you",
     ):
         _spec(intake, preset="nihgt")
 
@@ -69,12 +73,40 @@ def test_a_distilled_model_keeps_its_own_and_the_plan_says_so(intake):
     assert (spec.steps, spec.guidance_scale, spec.sampler) == (None, None, "ddim")
     planned = intake.plan(spec, keep_media=False)
     assert (
-        f"preset: {DISTILLED} is distilled and keeps its own 8 steps, guidance and schedule, whatever quality says"
+        f"preset: {DISTILLED} is distilled and keeps its own 8 steps and guidance, whatever quality says"
         in (planned.notes)
     )
     assert {(task.steps, task.passes) for task in planned.plan.tasks if task.kind == "window"} == {(8, 8)}
     plain = intake.plan(_spec(intake, preset="night", prompt="a ball"), keep_media=False)
     assert not any(note.startswith("preset:") for note in plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "kept"),
+    [
+        ("size", {}, ""),
+        ("quality", {"guidance_scale": 3}, "8 steps"),
+        ("quality", {"options": {"timesteps": [1, 0.725]}}, "guidance"),
+        ("skips", {}, "8 steps, guidance, negative prompt and schedule"),
+        ("skips", {"options": {"skip_final_inference_steps": 1}}, "guidance and negative prompt"),
+        (
+            "skips",
+            {"options": {"stg_scale": 1, "skip_block_list": [3]}},
+            "8 steps, negative prompt and schedule",
+        ),
+        ("skips", {"negative_prompt": ""}, "8 steps, guidance and schedule"),
+        ("skips", {"negative_prompt": "blur", "guidance": "comfyui"}, "8 steps and schedule"),
+    ],
+)
+def test_the_note_on_a_distilled_model_names_what_it_keeps_and_no_more(intake, preset, given, kept):
+    options = {"options": Struct(fields={})}
+    options["options"].update(given.get("options", {}))
+    spec = _spec(intake, preset=preset, model=DISTILLED, fps=30, prompt="a ball", **{**given, **options})
+    planned = intake.plan(spec, keep_media=False)
+    says = f"preset: {DISTILLED} is distilled and keeps its own {kept}, whatever {preset} says"
+    assert [note for note in planned.notes if note.startswith("preset:")] == ([says] if kept else [])
+    taken = 2 if "timesteps" in str(given) else 7 if "skip_final" in str(given) else 8
+    assert {task.steps for task in planned.plan.tasks if task.kind == "window"} == {taken}
 
 
 def test_settings_are_told_of_a_plan_whose_plugins_are_gone(intake):
@@ -124,7 +156,7 @@ def test_settings_are_told_of_a_plan_whose_plugins_are_gone(intake):
         ),
         (
             "options = {guidance_scale = [1, 5]}",
-            "presets.night.options.guidance_scale: must be one value for all steps (for several values",
+            "presets.night.options.guidance_scale: must be one value for all steps (several values",
         ),
         ("options = {guidance_scale = [1, 5], guidance_timesteps = [1, 0.9]}", ""),
         (
