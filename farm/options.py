@@ -273,6 +273,11 @@ def _clearest(error: ValidationError) -> Mapping[str, Any]:
     )
 
 
+def in_words(names: Sequence[str]) -> str:
+    """Return names as part of a sentence, such as "steps, sampler and eta". There must be at least one."""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+
+
 def accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_it: bool = False) -> str:
     """Return in words what a JSON schema accepts, such as "a whole number from 1 to 200".
 

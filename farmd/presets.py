@@ -9,7 +9,7 @@ from typing import Any
 
 from farm.model_facts import ModelFacts
 from farm.nearest import did_you_mean
-from farm.options import Offer, settle, takers
+from farm.options import Offer, in_words, settle, takers
 from farm.planning import Strategy
 from farm.plugins import Catalogue
 from farm.presets import BUILT_IN, Preset, chosen, filled, kept_by_model, suited
@@ -70,8 +70,10 @@ class Presets:
         kept = kept_by_model(preset, model, self._catalogue.guidances.values(), spec)
         if not kept:
             return []
-        listed = " and ".join([", ".join(kept[:-1]), kept[-1]] if kept[1:] else kept)
-        return [f"preset: {model.name} is distilled and keeps its own {listed}, whatever {spec.preset} says"]
+        kept_words = in_words(kept)
+        return [
+            f"preset: {model.name} is distilled and keeps its own {kept_words}, whatever {spec.preset} says"
+        ]
 
 
 def _check(name: str, preset: Preset, catalogue: Catalogue) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farm.model_facts import ModelFacts, Placing
-from farm.options import Options
+from farm.options import Options, in_words
 from farm.plan import TaskKind
 from farm.planning import Window
+from farm.presets import SCHEDULE, bare
 from farm.spec import JobSpec
 from scheduler.planning.conditions import PreparedMedia, source_of
-from scheduler.planning.denoising import Denoising
+from scheduler.planning.denoising import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, Denoising
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,34 @@ def _guidance(choices: PlanningChoices) -> list[str]:
             said.append(
                 f"negative_prompt: has no effect on the storyboard, which {drawer.name} draws without guidance"
             )
-    own = [name for name in ("steps", "guidance_scale") if getattr(spec, name) is not None]
-    if drawer and own:
+    if drawer and (own := _of_denoising(choices)):
+        begin = max(window.sigmas[0] for window in choices.windows if window.kind is TaskKind.WINDOW)
         said.append(
-            f"{' and '.join(own)}: has no effect on the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
-            f"a guidance_scale of {drawer.guidance_scale:g}"
+            f"{in_words(own)}: has no effect on the storyboard, which {drawer.name} draws in {drawer.steps} Euler steps of "
+            f"its own with a guidance_scale of {drawer.guidance_scale:g}; the windows that refine it begin at noise level "
+            f"{begin:.4g}"
         )
     if source_of(choices.media, spec.frames, choices.placing) is not None:
         said += _shortened(choices)
     return said
+
+
+def _of_denoising(choices: PlanningChoices) -> list[str]:
+    """Return the fields and options given with the job that say how its own model denoises."""
+    spec, denoising = choices.spec, choices.denoising
+    fields = {
+        "steps": spec.steps is not None,
+        "guidance_scale": spec.guidance_scale is not None,
+        "sampler": spec.sampler not in ("", DEFAULT_SAMPLER),
+        "guidance": spec.guidance not in ("", DEFAULT_GUIDANCE),
+    }
+    of_plugins = {
+        *denoising.sampler_options.model_fields_set,
+        *denoising.guidance_options.model_fields_set,
+        *(choices.options.model_fields_set & {*SCHEDULE, "image_cond_noise_scale"}),
+    }
+    options = [name for key in spec.options if (name := bare(key)) in of_plugins]
+    return list(dict.fromkeys([*(name for name, given in fields.items() if given), *options]))
 
 
 def _shortened(choices: PlanningChoices) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scheduler.planning.conditions import PreparedMedia
@@ -105,8 +107,30 @@ def test_a_storyboard_by_another_model_is_not_drawn_by_the_jobs_options():
     assert told(**asked) == []
     assert told(**asked, steps=20, guidance_scale=4, negative_prompt="blur") == [
         "negative_prompt: has no effect on the storyboard, which ltx-2b-0.9.8-distilled draws without guidance",
-        "steps and guidance_scale: has no effect on the storyboard, which ltx-2b-0.9.8-distilled draws in 8 steps with a guidance_scale of 1",
+        "steps and guidance_scale: has no effect on the storyboard, which ltx-2b-0.9.8-distilled draws in 8 Euler steps of its own with a guidance_scale of 1; the windows that refine it begin at noise level 0.85",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"sampler": "heun"}, "sampler"),
+        ({"sampler": "euler", "guidance": "lightricks"}, ""),
+        ({"options": {"decode_timestep": 0.1, "padding": "edge"}}, ""),
+        ({"options": {"model.schedule": "uniform"}}, "schedule"),
+        ({"sampler": "ddim", "options": {"eta": 0.5}}, "sampler and eta"),
+        (
+            {"steps": 30, "options": {"guidance_scale": [1, 6], "guidance_timesteps": [1, 0.9]}},
+            "steps, guidance_scale and guidance_timesteps",
+        ),
+        ({"guidance": "comfyui", "options": {"preset": "13b-dynamic"}}, "guidance and preset"),
+    ],
+)
+def test_options_of_denoising_that_the_storyboard_of_another_model_does_not_take_are_told(fields, names):
+    asked: dict[str, Any] = {**LARGE, "storyboard_model": SMALL[0].name, **fields}
+    notes = plan_of(media=(), prompt="a ball", **asked).notes
+    told = [note.partition(":")[0] for note in notes if "has no effect on the storyboard" in note]
+    assert told == ([names] if names else [])
 
 
 def test_windows_that_are_sized_for_the_farm_leave_no_wish_for_their_length():
