@@ -258,9 +258,11 @@ class _Guidance:
         if scales.dialect is Dialect.LIGHTRICKS and "guidance_scale" in given and min(scales.cfg) < 1:
             said.append("guidance_scale: values below 1 are taken as 1, as inference.py takes them")
         lightricks = scales.dialect is Dialect.LIGHTRICKS
-        guided, perturbs = any(scale > 1 for scale in scales.cfg), any(scales.blocks)
+        # inference.py takes a scale below 1 as 1. In ComfyUI, a scale below 1 guides too.
+        guided = any(scale > 1 or (scale < 1 and not lightricks) for scale in scales.cfg)
+        perturbs = any(scales.blocks)
         stg, blocks = ("stg_scale", "skip_block_list") if lightricks else ("stg", "layers")
-        if not any(scale > 0 for scale in scales.stg):
+        if not any(scales.stg):
             idle = {blocks, "stg_mode"} | ({"rescaling_scale"} if lightricks else set())
             said += [f"{name}: has no effect, because {stg} is 0" for name in sorted(idle & given)]
         elif not perturbs:
@@ -272,11 +274,9 @@ class _Guidance:
             said += [f"{name}: has no effect, because {blocks} is empty" for name in sorted(idle & given)]
         elif lightricks and "rescaling_scale" in given and all(one in (0.0, 1.0) for one in scales.rescale):
             said.append("rescaling_scale: has no effect at 1 or 0: inference.py takes both as off")
-        if (
-            "cfg_star_rescale" in given
-            and scales.star
-            and not (guided if lightricks else any(scale != 1 for scale in scales.cfg))
-        ):
+        if "rescale" in given and any(scales.rescale) and not guided and not (perturbs and any(scales.stg)):
+            said.append("rescale: has no effect, because no step is guided")
+        if "cfg_star_rescale" in given and scales.star and not guided:
             said.append("cfg_star_rescale: has no effect, because guidance_scale is 1")
         return said
 

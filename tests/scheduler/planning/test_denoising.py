@@ -294,6 +294,14 @@ def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
         ({"options": {"sampler.eta": 0.5}}, "sampler.eta: has no effect with sampler euler"),
         ({"options": {"skip_block_list": [2]}}, "skip_block_list: has no effect, because stg_scale is 0"),
         ({"options": {"rescaling_scale": 0.7}}, "rescaling_scale: has no effect, because stg_scale is 0"),
+        (
+            {"guidance": "comfyui", "options": {"rescale": [0.5]}},
+            "rescale: has no effect, because no step is guided",
+        ),
+        (
+            {"guidance": "comfyui", "options": {"rescale": [0.5], "stg": [1]}},
+            "rescale: has no effect, because no step is guided",
+        ),
         ({"options": {"stg_scale": 1}}, "stg_scale: has no effect, because skip_block_list is empty"),
         (
             {"options": {"cfg_star_rescale": True}},
@@ -322,6 +330,13 @@ def test_an_option_that_only_turns_rescaling_on_gets_no_note():
     assert plan_of(**ONE_WINDOW | guided).notes == ()
     alone = plan_of(**ONE_WINDOW, options={"stg_scale": 1, "skip_block_list": [], "rescaling_scale": 0.7})
     assert sorted(note.partition(":")[0] for note in alone.notes) == ["rescaling_scale", "stg_scale"]
+
+
+@pytest.mark.parametrize("guided", [{"stg": [-1], "layers": [[3]]}, {"cfg": [0.5]}, {"cfg": [3]}], ids=str)
+def test_every_scale_that_guides_in_comfyui_is_taken_as_one(guided):
+    plan = plan_of(**ONE_WINDOW, guidance="comfyui", options={**guided, "rescale": [0.5]})
+    assert not [note for note in plan.notes if "has no effect" in note]
+    assert windows(plan)[0].passes == 2 * windows(plan_of(**ONE_WINDOW))[0].passes
 
 
 def test_comfyuis_own_names_of_its_presets_are_known():
