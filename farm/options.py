@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,7 +23,14 @@ from farm.spec import InvalidSpec, worded
 
 
 class Options(BaseModel):
-    """The options of one plugin. Each field has a default and a description, which `farmctl plugin show` prints."""
+    """The options of one plugin. Each field has a default and a description, which `farmctl plugin show` prints.
+
+    Attributes:
+        other_names: Names that another program has for these options, each with the option's name here. Where a job
+            gives such a name, the refusal tells the option's name.
+    """
+
+    other_names: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -232,9 +239,18 @@ def _ignored(key: str, chosen: Mapping[str, Offer], offers: Mapping[str, Iterabl
         if known_by := [offer.name for offer in some if name in options_of(offer).model_fields]:
             return f"{key}: has no effect with {of} {chosen[of].name}; it is an option of {' and '.join(known_by)}"
     known = [name for offer in chosen.values() for name in options_of(offer).model_fields]
-    guess = did_you_mean(name, known)
+    guess = _named_here(name, offers) or did_you_mean(name, known)
     accepted = f"; accepted are {', '.join(known)}" if known and not guess else ""
     raise InvalidSpec(f"options.{key}", f"no plugin of this job has an option of this name{guess}{accepted}")
+
+
+def _named_here(name: str, offers: Mapping[str, Iterable[Offer]]) -> str:
+    """Return what to say of an option that another program calls `name`; "" if no plugin has such an option."""
+    for kind, some in offers.items():
+        for offer in some:
+            if here := options_of(offer).other_names.get(name):
+                return f"; {kind} {offer.name} calls it {here!r}"
+    return ""
 
 
 def _checked(

@@ -67,7 +67,7 @@ def text(
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
       farmctl submit text --frames 500 --prompt "a ball rolls" --prompt-at 240 "it stops"
       farmctl submit text --frames 500 --prompts shots.yaml --prompt-always "a man in a red hat"
-      farmctl submit text --frames 250 --preset balanced --option shift_terminal=0.2 --prompt "a river at dawn"
+      farmctl submit text --frames 250 --preset quality --option eta=0.5 --prompt "a river at dawn"
       farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
     """
     preset = _preset(ctx, asked)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -84,7 +84,18 @@ class LightricksOptions(Options):
 
 
 class ComfyuiOptions(Options):
-    """The options of the guidance "comfyui". ComfyUI-LTXVideo's STG Guider Advanced has the same options."""
+    """The options of the guidance "comfyui", which are settings of ComfyUI-LTXVideo's node STG Guider Advanced.
+
+    The node has other names for four of them. Its settings of adaptive projected guidance (apply_apg, apg_cfg_scale,
+    eta and norm_threshold) aren't offered.
+    """
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        "cfg_values": "cfg",
+        "stg_scale_values": "stg",
+        "stg_rescale_values": "rescale",
+        "stg_layers_indices": "layers",
+    }
 
     preset: Annotated[
         str,

@@ -94,6 +94,23 @@ def test_an_option_that_is_given_twice_is_refused_by_its_name():
         settle({"eta": 1, "sampler.eta": 0.5}, CHOSEN, OFFERS.offers())
 
 
+@pytest.mark.parametrize("guidance", ["lightricks", "comfyui"])
+@pytest.mark.parametrize("name", ["cfg_values", "guidance.cfg_values"])
+def test_a_name_of_another_program_is_refused_with_the_farms_own(guidance, name):
+    chosen = {**CHOSEN, "guidance": OFFERS.guidances[guidance]}
+    with pytest.raises(InvalidSpec, match="option of this name; guidance comfyui calls it 'cfg'$"):
+        settle({name: [3]}, chosen, OFFERS.offers())
+
+
+@pytest.mark.parametrize(
+    ("kind", "offer"), [(kind, offer) for kind, some in OFFERS.offers().items() for offer in some]
+)
+def test_what_another_program_calls_differently_is_an_option(kind, offer):
+    options = options_of(offer)
+    assert set(options.other_names.values()) <= set(options.model_fields)
+    assert not options.other_names.keys() & options.model_fields.keys()
+
+
 def test_what_an_option_accepts_is_told_in_words():
     told = {
         option.name: option.accepts
