@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from farm.cli.plugin import default_of
+from farm.cli.submit import submit
 from farm.config import FarmConfig
 from farm.plugins import catalogue, planning_plugins
 from farm.presets import BUILT_IN
@@ -19,6 +20,7 @@ from farm.wire.plugin_messages import plugin_messages
 
 PAGE = (Path(__file__).parents[3] / "docs" / "options.md").read_text()
 OFFERS = catalogue(planning_plugins()).offers()
+_COMMAND = re.compile(r"^\s*(farmctl submit .*)$", re.MULTILINE)
 WITHOUT_EFFECT_ON_TINY = {"decode_timestep", "decode_noise_scale"}
 
 
@@ -75,6 +77,26 @@ def test_the_page_tells_the_built_in_presets_and_a_table_that_farmd_takes():
         assert row in PAGE
     (table,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert FarmConfig.model_validate(tomllib.loads(table)).presets["dailies"].options == {"eta": 0.3}
+
+
+def test_every_example_in_the_help_of_submit_is_planned_and_acts(farmctl, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "take3.mp4", "opening.mp4"):
+        shutil.copy(clip, name)
+    for name in ("still.png", "a.png", "b.png", "c.png", "logo.png"):
+        Image.new("RGB", (256, 160), "navy").save(name)
+    Path("shots.yaml").write_text("- {frame: 0, text: a ball rolls}\n- {frame: 250, text: it stops}\n")
+    Path("job.yaml").write_text("{frames: 97, width: 256, height: 160, fps: 30, prompt: a ball}\n")
+    helps = [one.help.replace("\\\n", " ") for one in (submit, *submit.commands.values()) if one.help]
+    examples = [shlex.split(line, comments=True) for text in helps for line in _COMMAND.findall(text)]
+    assert len(examples) > 15
+    for example in examples:
+        bare = [one for one in example[1:] if one not in ("--wait", "--dry-run")]
+        if "-o" in bare:
+            del bare[(at := bare.index("-o")) : at + 2]
+        told = farmctl(*bare, "--dry-run")
+        assert told.exit_code == 0, (example, told.stderr)
+        assert "has no effect" not in told.stderr, (example, told.stderr)
 
 
 def test_every_example_of_the_page_is_planned(farmctl, clip, tmp_path, monkeypatch):
