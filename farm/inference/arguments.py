@@ -9,7 +9,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from farm.spec import InvalidSpec
+from farm.spec import MAX_SIDE, InvalidSpec
+
+MOST_NOISE = 10
+"""The highest image_cond_noise_scale that the models take."""
+
+_SIDE = f"an even number from 32 to {MAX_SIDE}"
 
 
 def _todays_folder() -> Path:
@@ -37,10 +42,10 @@ class InferenceConfig(BaseModel):
         ),
     ] = "configs/ltxv-13b-0.9.7-dev.yaml"
     seed: Annotated[int, Field(description="The same seed gives the same video.")] = 171198
-    height: Annotated[int, Field(description="Height of the video in pixels.")] = 704
-    width: Annotated[int, Field(description="Width of the video in pixels.")] = 1216
+    height: Annotated[int, Field(description=f"Height of the video in pixels, {_SIDE}.")] = 704
+    width: Annotated[int, Field(description=f"Width of the video in pixels, {_SIDE}.")] = 1216
     num_frames: Annotated[int, Field(description="Frames of the video.")] = 121
-    frame_rate: Annotated[int, Field(description="Frames a second.")] = 30
+    frame_rate: Annotated[int, Field(description="Frames a second, from 1 to 120.")] = 30
     offload_to_cpu: Annotated[
         bool,
         Field(description="Accepted and without effect: the farm's workstations decide this themselves."),
@@ -50,7 +55,10 @@ class InferenceConfig(BaseModel):
     )
     input_media_path: Annotated[str | None, Field(description="A video to make over.")] = None
     image_cond_noise_scale: Annotated[
-        float, Field(description="Noise on the images and clips that the video keeps to, at every step.")
+        float,
+        Field(
+            description=f"Noise on the images and clips that the video keeps to, at every step: from 0 to {MOST_NOISE}."
+        ),
     ] = 0.15
     conditioning_media_paths: Annotated[
         list[str] | None, Field(description="Images and clips that the video keeps to.")
@@ -62,7 +70,8 @@ class InferenceConfig(BaseModel):
         ),
     ] = None
     conditioning_start_frames: Annotated[
-        list[int] | None, Field(description="The frame at which each image or clip begins.")
+        list[int] | None,
+        Field(description="The frame at which each image or clip begins, from 0 to num_frames - 1."),
     ] = None
 
 
@@ -116,8 +125,16 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
 
 
 def unused_arguments(asked: InferenceConfig) -> list[str]:
-    """Return notes that name the arguments without effect because there are no images and clips."""
-    if asked.conditioning_media_paths:
-        return []
-    names = ("conditioning_strengths", "conditioning_start_frames")
-    return [f"{name}: no effect without `conditioning_media_paths`" for name in names if getattr(asked, name)]
+    """Return notes that name the given arguments that have no effect."""
+    given = asked.model_fields_set
+    said = []
+    if "offload_to_cpu" in given:
+        said.append("offload_to_cpu: no effect; the farm's workstations decide this themselves")
+    if not asked.conditioning_media_paths:
+        names = [
+            name for name in ("conditioning_strengths", "conditioning_start_frames") if getattr(asked, name)
+        ]
+        # Its default is no wish of a person's.
+        names += ["image_cond_noise_scale"] if "image_cond_noise_scale" in given else []
+        said += [f"{name}: no effect without `conditioning_media_paths`" for name in names]
+    return said

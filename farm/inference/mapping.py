@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from farm.inference.arguments import Conditioning, InferenceConfig, conditionings, unused_arguments
+from farm.inference.arguments import (
+    MOST_NOISE,
+    Conditioning,
+    InferenceConfig,
+    conditionings,
+    unused_arguments,
+)
 from farm.inference.configs import Pass, PipelineConfig
 from farm.outside_text import shown
 from farm.spec import InvalidSpec
@@ -28,9 +34,6 @@ DECODING = (0.05, 0.025)
 
 Blocks = Sequence[int | Sequence[int]]
 """Numbers of transformer blocks, or a list of such lists."""
-
-_MOST_NOISE = 10
-"""The highest image_cond_noise_scale that the models take."""
 
 _BLOCKS = {"2b": 28, "13b": 48, STAND_IN: 6}
 """Transformer blocks of the models, by the size in their names."""
@@ -130,10 +133,10 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
     guided, notes = _guidance(one, config, name)
     options = {**_steps(one, config, name), **guided}
     if media:
-        if not 0 <= asked.image_cond_noise_scale <= _MOST_NOISE:
+        if not 0 <= asked.image_cond_noise_scale <= MOST_NOISE:
             raise InvalidSpec(
                 "image_cond_noise_scale",
-                f"must be from 0 to {_MOST_NOISE}, got {asked.image_cond_noise_scale:g}",
+                f"must be from 0 to {MOST_NOISE}, got {asked.image_cond_noise_scale:g}",
             )
         options["image_cond_noise_scale"] = asked.image_cond_noise_scale
     if media or asked.input_media_path:

@@ -11,7 +11,7 @@ from farm.inference.arguments import Conditioning, InferenceConfig
 from farm.inference.configs import Pass, PipelineConfig, checked_config, find_config, published
 from farm.inference.mapping import InferenceJob, job_of, model_of
 from farm.inference.refusals import in_its_words
-from farm.spec import InvalidSpec, parse_spec
+from farm.spec import InvalidSpec, JobSpec, parse_spec
 from plugins.ltx.options import LtxOptions, schedule
 
 PROMPT = "a red ball rolls"
@@ -377,6 +377,27 @@ def test_arguments_for_media_that_are_not_given_are_named():
         "conditioning_start_frames: no effect without `conditioning_media_paths`",
     )
     assert found.media == () and found.fields == job("ltxv-2b-0.9.5").fields
+
+
+@pytest.mark.parametrize("given", [{"offload_to_cpu": True}, {"image_cond_noise_scale": 0.5}], ids=str)
+def test_a_given_argument_without_effect_is_named_and_a_default_is_not(given: dict):
+    (name,) = given
+    named = [note for note in job("ltxv-2b-0.9.5", **given).notes if note.startswith(f"{name}: no effect")]
+    assert len(named) == 1
+    assert not any(note.startswith(name) for note in job("ltxv-2b-0.9.5").notes)
+    media: dict[str, Any] = {"conditioning_media_paths": ["a"], "conditioning_start_frames": [0]}
+    if name == "image_cond_noise_scale":
+        assert not any(note.startswith(name) for note in job("ltxv-2b-0.9.5", **given, **media).notes)
+
+
+@pytest.mark.parametrize(
+    ("argument", "field"), [("height", "height"), ("width", "width"), ("frame_rate", "fps")]
+)
+def test_the_help_names_the_range_that_the_farm_takes(argument: str, field: str):
+    bounds = JobSpec.model_json_schema()["properties"][field]
+    told = InferenceConfig.model_fields[argument].description or ""
+    assert f"from {bounds['minimum']} to {bounds['maximum']}" in told
+    assert ("an even number" in told) == (bounds.get("multipleOf") == 2)
 
 
 @pytest.mark.parametrize("noise", [-1, 10.5, float("nan")])
