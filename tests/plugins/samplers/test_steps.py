@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
@@ -148,6 +149,36 @@ def test_euler_ancestral_is_the_scheduler_of_diffusers(monkeypatch, eta, s_noise
     ancestral = partial(steps.euler_ancestral, eta=eta, s_noise=s_noise)
     ours = run(ancestral, sigmas, START.float(), lambda step: drawn(step).float())
     assert float((ours - theirs).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(("first", "eta"), [(1.0, 0.0), (1.0, 0.3), (1.0, 0.7), (0.98, 0.3), (0.98, 1.0)])
+def test_ddim_is_the_scheduler_of_diffusers(first, eta):
+    """Theirs keeps the variance: its latents are the flow's, divided by the length of the weights (1 - σ, σ).
+
+    From pure noise with eta 1, theirs takes the root of a rounding error.
+    """
+    sigmas = torch.tensor([first, 0.97, 0.9, 0.8, 0.6, 0.4, 0.15, 0.05, 0.0], dtype=torch.float64)
+    length = ((1 - sigmas) ** 2 + sigmas**2).sqrt()
+    signal, noise = (1 - sigmas) / length, sigmas / length
+    # Its time t stands for the level sigmas[7 - t], and each of its steps goes to time t - 1.
+    scheduler = DDIMScheduler(num_train_timesteps=8, prediction_type="v_prediction", clip_sample=False)
+    scheduler.set_timesteps(8)
+    scheduler.alphas_cumprod = (signal**2).flip(0)[1:]
+    scheduler.final_alpha_cumprod = signal[-1] ** 2
+    theirs = START / length[0]
+    for step, sigma in enumerate(sigmas[:-1]):
+        flow = velocity(theirs * length[step], sigma)
+        clean, added = theirs * length[step] - sigma * flow, theirs * length[step] + (1 - sigma) * flow
+        theirs = scheduler.step(
+            signal[step] * added - noise[step] * clean,
+            7 - step,
+            theirs,
+            eta=eta,
+            variance_noise=drawn(step),
+            return_dict=False,
+        )[0]
+    ours = run(partial(steps.ddim, eta=eta), sigmas.tolist(), START, drawn)
+    assert float((ours - theirs * length[-1]).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize(
