@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.plugins import open_guidance
+from farm.sampling import Asking, Question
 from plugins.guidance.by_step import Dialect, Scales, StepGuidance, by_step, entry
 from plugins.guidance.combine import combine, skipped
 from plugins.guidance.planning import ComfyuiOptions, scales_of
@@ -132,6 +136,35 @@ def test_full_rescaling_brings_the_spread_to_the_prompts_own(dialect):
         assert torch.equal(guided[:, ~noisy], given["tokens"][:, ~noisy])
         return
     assert float(guided.std()) == pytest.approx(float(own.std()), rel=1e-5)
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("stg", [0.0, 1.5])
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_comfyui_rescales_by_as_much_as_its_option_says(cfg: float, stg: float, rescale: float):
+    """Beside the formula of ComfyUI-LTXVideo's stg.py, in NumPy."""
+    given = answers()
+    given["sigma"] = given["sigma"].clamp(min=0.3)
+    options = {"cfg": [cfg], "stg": [stg], "rescale": [rescale], "layers": [[1]]}
+    guidance = open_guidance("comfyui", options, 1.0, (0.9, 0.0))
+
+    def answered(questions: Sequence[Question]) -> list[torch.Tensor]:
+        kinds = (
+            "negative" if one.negative else "perturbed" if one.perturbed else "prompt" for one in questions
+        )
+        return [given[kind] for kind in kinds]
+
+    velocity = guidance.velocity(Asking(0, given["tokens"], given["sigma"], answered))
+
+    seen = {name: one.double().numpy() for name, one in given.items()}
+    positive, negative, perturbed = (
+        seen["tokens"] - seen["sigma"] * seen[name] for name in ("prompt", "negative", "perturbed")
+    )
+    denoised = negative + cfg * (positive - negative) + stg * (positive - perturbed)
+    factor = np.std(positive, ddof=1) / np.std(denoised, ddof=1)
+    denoised = denoised * (rescale * factor + (1 - rescale))
+    ours = (given["tokens"] - given["sigma"] * velocity).numpy()
+    assert np.abs(ours - denoised).max() < 1e-5
 
 
 def test_a_step_at_which_the_model_is_not_asked_points_to_nothing():
