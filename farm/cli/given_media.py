@@ -61,7 +61,7 @@ def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fp
     return max(0, frames - resampled_count(facts, frame_rate(fps)))
 
 
-def facts_of(field: str, media: str, no_upload: bool, *, as_stored: bool = False) -> MediaFacts | None:
+def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
     """Probe a clip or image on this machine.
 
     A file that can't be read is refused here, before an upload that may take an hour.
@@ -70,7 +70,6 @@ def facts_of(field: str, media: str, no_upload: bool, *, as_stored: bool = False
         field: The name of the spec's field for the clip or image. InvalidSpec names this field.
         media: The path of the clip or image.
         no_upload: True if `media` is a path on the daemon's host. The file then need not exist on this machine.
-        as_stored: Whether an animated image counts as its first picture.
 
     Returns:
         The facts about the file; None if it doesn't exist on this machine.
@@ -81,7 +80,7 @@ def facts_of(field: str, media: str, no_upload: bool, *, as_stored: bool = False
     if no_upload and not Path(media).exists():
         return None
     try:
-        return probe(media, as_stored=as_stored)
+        return probe(media)
     except MediaError as error:
         raise InvalidSpec(field, str(error)) from None
 

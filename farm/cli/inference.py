@@ -14,18 +14,16 @@ import click
 from PIL import Image
 
 from farm.cli.follow import finish, follow, submitted, submitting, transfer_bar
-from farm.cli.given_media import facts_of
 from farm.cli.planned import print_plan
 from farm.cli.printing import connect, done_all_the_same, note, say, spinner
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.inference.arguments import InferenceConfig
+from farm.inference.conditions import prepare_conditions
 from farm.inference.configs import PipelineConfig, find_config
-from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of, model_of
-from farm.inference.media import fitting_frames, prepare
+from farm.inference.mapping import STAND_IN, InferenceJob, job_of, model_of
 from farm.inference.output_names import output_name
 from farm.inference.refusals import in_its_words
 from farm.outside_text import shown, storable
-from farm.timeline import frames_of, latents_for
 from farm.v1 import jobs_pb2
 
 LISTS = ("conditioning_media_paths", "conditioning_strengths", "conditioning_start_frames")
@@ -292,40 +290,11 @@ def _asked(given: dict[str, Any]) -> InferenceConfig:
 def _prepared(
     job: InferenceJob, asked: InferenceConfig, folder: Path
 ) -> tuple[list[LocalCondition], list[str]]:
-    """Prepare the call's images and clips as the original does. Return them as conditions, and notes."""
+    """Prepare the call's images and clips while a spinner turns. Return them as conditions, and notes."""
     if not job.media and job.made_over is None:
         return [], []
-    found: list[LocalCondition] = []
-    notes: list[str] = []
-
-    def take(path: str, field: str, frame: int, strength: float, *, whole: bool) -> None:
-        tell(f"preparing {path}")
-        facts = facts_of(field, path, no_upload=False, as_stored=True)
-        assert facts is not None  # it lies on this machine
-        needed = frames_of(latents_for(asked.num_frames))
-        most = needed if whole else fitting_frames(facts.frames, frame, asked.num_frames)
-        size = asked.width, asked.height
-        made = prepare(
-            path, facts, folder, size=size, fps=asked.frame_rate, frames=most, resize=whole, field=field
-        )
-        if whole and made.frames < asked.num_frames:
-            raise InvalidSpec(
-                field,
-                f"the video needs {asked.num_frames} frames, but the clip has only {made.frames}; "
-                "ask for a shorter video with --num_frames",
-            )
-        found.append(LocalCondition(made.path, frame, strength))
-        if made.cut:
-            notes.append(
-                f"{path}: the video uses only the first {made.frames} of this clip's {made.frames + made.cut} frames"
-            )
-
     with spinner() as tell:
-        if job.made_over is not None:
-            take(job.made_over, "input_media_path", 0, SOURCE_STRENGTH, whole=True)
-        for one in job.media:
-            take(one.path, "conditioning_media_paths", one.frame, one.strength, whole=False)
-    return found, notes
+        return prepare_conditions(job, asked, folder, tell)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 - `arguments`: the arguments (`InferenceConfig`).
 - `configs` and configs.yaml: the YAML configs, both Lightricks' and people's own.
 - `mapping`: turns the arguments and a config into the fields of a job's spec.
-- `media`: prepares images and clips. The pixels are the same as those that `inference.py` makes.
+- `conditions`: prepares a call's images and clips, and places them in the job.
+- `media`: prepares one image or clip. The pixels are the same as those that `inference.py` makes.
 - `output_names`: the names of the output files.
 - `refusals`: rewrites the farm's error messages with the names of arguments and keys.
 

@@ -14,21 +14,20 @@ from ltx_video.pipelines import pipeline_ltx_video
 from ltx_video.schedulers.rf import RectifiedFlowScheduler
 
 from farm.inference.arguments import InferenceConfig
+from farm.inference.conditions import prepare_conditions
 from farm.inference.configs import find_config, published
-from farm.inference.mapping import SOURCE_STRENGTH, InferenceJob, job_of
-from farm.inference.media import fitting_frames, prepare
-from farm.media.clips import probe
+from farm.inference.mapping import InferenceJob, job_of
+from farm.media.clips import probe, resampled_count
 from farm.plan import LATENTS, media_name
 from farm.rendering import DeviceInfo
-from farm.spec import parse_spec
-from farm.timeline import frames_of, latents_for
+from farm.spec import frame_rate, parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.rendering import STEP_POINT, STEP_START, STEPS_EXTRA, STEPS_FRESH, STEPS_SHAKING, LtxModel
 from renderer.local import LocalJob, by_model
 from scheduler.planning.conditions import PreparedMedia
-from scheduler.planning.plan import make_plan
+from scheduler.planning.plan import make_plan, strategy_of
 from tests.parity.lightricks import Lightricks
 from tests.parity.script import script
 from tests.plugins.ltx.local_plans import OFFERS
@@ -128,38 +127,32 @@ class Reference:
         return self.latents
 
 
-def media_of(
+def prepared(
     job: InferenceJob, asked: InferenceConfig, folder: Path
 ) -> tuple[list[PreparedMedia], dict[str, Path]]:
-    """The prepared media as the planner and the renderer get them."""
-    size, fps = (asked.width, asked.height), asked.frame_rate
-    found: list[PreparedMedia] = []
-    files: dict[str, Path] = {}
-
-    def take(path: str, frame: int, strength: float, *, whole: bool) -> None:
-        facts = probe(path, as_stored=True)
-        needed = frames_of(latents_for(asked.num_frames))
-        most = needed if whole else fitting_frames(facts.frames, frame, asked.num_frames)
-        made = prepare(path, facts, folder, size=size, fps=fps, frames=most, resize=whole)
-        files[media_name(len(found))] = made.path
-        found.append(PreparedMedia(f"a{len(found)}", frame, made.frames, strength))
-
-    if job.made_over:
-        take(job.made_over, 0, SOURCE_STRENGTH, whole=True)
-    for one in job.media:
-        take(one.path, one.frame, one.strength, whole=False)
-    return found, files
+    """What the command sends of the call's media, as the planner and the renderer get it."""
+    conditions, _ = prepare_conditions(job, asked, folder)
+    media = [
+        PreparedMedia(
+            f"a{index}",
+            one.frame,
+            resampled_count(probe(one.path), frame_rate(asked.frame_rate)),
+            one.strength,
+        )
+        for index, one in enumerate(conditions)
+    ]
+    return media, {media_name(index): Path(one.path) for index, one in enumerate(conditions)}
 
 
 def by_farm(ltx: Ltx, asked: InferenceConfig, folder: Path) -> torch.Tensor:
     job = job_of(asked, find_config(asked.pipeline_config), "ltx-tiny")
-    media, files = media_of(job, asked, folder)
+    media, files = prepared(job, asked, folder)
     spec = parse_spec(dict(job.fields))
     plan = make_plan(
         spec,
         model=OFFERS.models["ltx-tiny"],
         weights="w",
-        strategy=OFFERS.strategies["autoregressive"],
+        strategy=OFFERS.strategies[strategy_of(spec)],
         output=OFFERS.outputs["mp4"],
         media=media,
         sampler=OFFERS.samplers[spec.sampler],
