@@ -35,6 +35,19 @@ def weapon(clip: Path, *more: object) -> tuple[object, ...]:
     return ("inference", *held, "--num_frames", 257, "--pipeline_config", config, *more)
 
 
+def tasks_of(plan: str) -> dict[str, int]:
+    """The numbers of tasks by kind in a plan that was printed."""
+    (line,) = (line for line in plan.splitlines() if line.startswith("tasks:"))
+    counts = (told.split() for told in line.removeprefix("tasks:").split(","))
+    return {kind: int(count) for count, kind in counts}
+
+
+def rows_of(plan: str) -> list[list[str]]:
+    """Name and latents of each storyboard and window in a plan that was printed."""
+    _, _, table = plan.partition("\nWINDOW ")
+    return [row.split()[:2] for row in table.splitlines()[1:] if row.strip()]
+
+
 def interrupted(home: Path, *arguments: object) -> tuple[str, str, str]:
     """Call farmctl, and press Ctrl-C once it has submitted a job. Return the job's id, stdout and stderr."""
     command = [*PROGRAM, *map(str, arguments)]
@@ -66,7 +79,9 @@ def test_the_second_command_is_planned_as_one_window_without_a_prompt(farmctl: F
     first = told.stdout.splitlines()[0]
     assert first.startswith("ltx-tiny stands in for ltxv-13b-0.9.7-dev.safetensors; first pass only")
     assert "257 frames (33 latents) at 128x96" in told.stdout
-    assert "window/1" not in told.stdout and "storyboard" not in told.stdout.splitlines()[5]
+    tasks = tasks_of(told.stdout)
+    assert tasks["window"] == 1 and "storyboard" not in tasks
+    assert rows_of(told.stdout) == [["window/0", "0-33"]]
     assert "note: prompt: there is none" in told.stderr
     assert (
         "note: window_latents: the video is one window of 33 latents, but ltx-tiny is made for windows of at most 16"
