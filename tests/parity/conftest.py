@@ -45,6 +45,18 @@ def reference(lightricks: Lightricks, ltx: Ltx, single_file: Path) -> Reference:
     return Reference(lightricks, ltx, single_file)
 
 
+@pytest.fixture(scope="session")
+def shifted(
+    lightricks: Lightricks, ltx: Ltx, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Reference:
+    """`infer()` with a checkpoint that carries the schedule of 0.9 and 0.9.1."""
+    from tests.parity import single_file
+    from tests.parity.both_inferences import Reference
+
+    path = tmp_path_factory.mktemp("shifted") / "ltx-tiny.safetensors"
+    return Reference(lightricks, ltx, single_file.write(tiny_folder, path, scheduler=single_file.SD3))
+
+
 @pytest.fixture
 def picture(tmp_path: Path) -> str:
     pixels = np.full((203, 321, 3), (20, 30, 110), np.uint8)

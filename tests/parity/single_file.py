@@ -49,7 +49,7 @@ _VAE_NAMES = {
     "decoder.scale_shift_table": "decoder.last_scale_shift_table",
 }
 
-LINEAR_QUADRATIC = {
+LINEAR_QUADRATIC: dict[str, Any] = {
     "_class_name": "RectifiedFlowScheduler",
     "num_train_timesteps": 1000,
     "shifting": None,
@@ -57,6 +57,9 @@ LINEAR_QUADRATIC = {
     "sampler": "LinearQuadratic",
 }
 """The scheduler that checkpoints from 0.9.5 on carry."""
+
+SD3 = LINEAR_QUADRATIC | {"shifting": "SD3", "target_shift_terminal": 0.1, "sampler": "Uniform"}
+"""The scheduler that the checkpoints 0.9 and 0.9.1 carry."""
 
 
 def transformer_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

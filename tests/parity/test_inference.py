@@ -47,6 +47,16 @@ def test_steps_are_those_of_the_configs_sampler(ltx, reference, tmp_path, sample
     check(ltx, reference, tmp_path, config)
 
 
+@pytest.mark.parametrize("version", ["0.9", "0.9.1"])
+def test_a_checkpoint_that_shifts_its_schedule_gets_that_schedule(ltx, reference, shifted, tmp_path, version):
+    # The farm knows the schedule by the checkpoint's name, and then moves blocks to those that ltx-tiny has: 0 stays.
+    named = {"checkpoint_path": f"ltx-video-2b-v{version}.safetensors", "skip_block_list": [0]}
+    config = config_for_tiny(f"ltxv-2b-{version}", tmp_path, num_inference_steps=4, **named)
+    check(ltx, shifted, tmp_path, config)
+    with pytest.raises(AssertionError):  # a later checkpoint carries another schedule
+        check(ltx, reference, tmp_path, config)
+
+
 @pytest.mark.parametrize("frame", [16, pytest.param(12, marks=pytest.mark.long)])
 def test_a_clip_and_an_image_further_on_are_held_alike(ltx, reference, tmp_path, clips, picture, frame):
     config = config_for_tiny("ltxv-2b-0.9.8-distilled", tmp_path)

@@ -92,25 +92,37 @@ def test_named_timesteps_are_those_of_the_pipeline(ltx: Ltx, lightricks: Lightri
     assert len(sigmas) == 8 and far(ours(ltx, words, draws, sigmas), theirs) < CLOSE
 
 
-@pytest.mark.parametrize(
-    ("options", "theirs"),
-    [
-        ({"schedule": "uniform"}, {"sampler": "Uniform"}),
-        ({"schedule": "linear-quadratic"}, {"sampler": "LinearQuadratic"}),
-        ({"schedule": "constant", "shift": 1.05}, {"sampler": "Constant", "shift": 1.05}),
-        ({"schedule": "sd3"}, {"sampler": "Uniform", "shifting": "SD3", "target_shift_terminal": 0.1}),
-        (
-            {"schedule": "sd3", "shift_terminal": 0.3},
-            {"sampler": "Uniform", "shifting": "SD3", "target_shift_terminal": 0.3},
-        ),
-    ],
-)
+SCHEDULES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"schedule": "uniform"}, {"sampler": "Uniform"}),
+    ({"schedule": "linear-quadratic"}, {"sampler": "LinearQuadratic"}),
+    ({"schedule": "constant", "shift": 1.05}, {"sampler": "Constant", "shift": 1.05}),
+    ({"schedule": "sd3"}, {"sampler": "Uniform", "shifting": "SD3", "target_shift_terminal": 0.1}),
+    (
+        {"schedule": "sd3", "shift_terminal": 0.3},
+        {"sampler": "Uniform", "shifting": "SD3", "target_shift_terminal": 0.3},
+    ),
+]
+"""Each schedule as options of the farm and as arguments of Lightricks' scheduler."""
+
+
+@pytest.mark.parametrize(("options", "theirs"), SCHEDULES)
 @pytest.mark.parametrize(("steps", "tokens"), [(8, 36), (30, 9_216), (8, 14_080), (2, 1024)])
 def test_schedules_are_those_of_lightricks(options, theirs, steps, tokens):
     reference = RectifiedFlowScheduler(**theirs)
     reference.set_timesteps(steps, samples_shape=torch.Size((1, tokens, 32)), device="cpu")
     found = schedule(LtxOptions(**options), steps, tokens)
     assert found[:-1] == pytest.approx(reference.timesteps.tolist(), abs=2e-6) and found[-1] == 0
+
+
+@pytest.mark.parametrize(("options", "theirs"), SCHEDULES)
+def test_latents_on_each_schedule_are_those_of_lightricks(ltx: Ltx, single_file, words, options, theirs):
+    other = Lightricks(single_file, scheduler=RectifiedFlowScheduler(**theirs))
+    latents, draws = other.latents(words, num_inference_steps=4)
+    found = ours(ltx, words, draws, schedule(LtxOptions(**options), 4, TOKENS))
+    assert far(found, latents) < CLOSE
+    for another in (one for one, _ in SCHEDULES if one != options):
+        sigmas = schedule(LtxOptions(**another), 4, TOKENS)
+        assert far(ours(ltx, words, draws, sigmas), latents) > 1e-3, "the comparison can fail"
 
 
 ALLOWED = [1.0, 0.9937, 0.9875, 0.9812, 0.975, 0.9094, 0.725, 0.4219]
