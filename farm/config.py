@@ -459,8 +459,8 @@ def load_node_config(
     """Return the settings of an agent.
 
     Args:
-        path: The path of node.toml. None stands for the file that FARM_NODE_CONFIG names. Without
-            FARM_NODE_CONFIG, None stands for node.toml in the home, if that file exists.
+        path: The path of node.toml. None: the file that FARM_NODE_CONFIG names; if that variable isn't set, node.toml in
+            the agent's home folder, if that file exists.
         environ: The environment variables, such as FARM_NODE_<KEY> and FARM_NODE_<SECTION>_<KEY>.
         overrides: Values of flags by dotted key, such as {"owner.idle": 300}. A flag with the value None was not
             given.

@@ -33,8 +33,8 @@ class Member:
         group: The group's name.
         key: The task's key.
         renderer: The name of the renderer that does the task.
-        places: For the key of each neighbouring task, the name of the renderer that does the neighbouring task. A task
-            is left out if the farm doesn't know the task's renderer.
+        places: Which renderer does each neighbouring task: the renderer's name by the task's key. A task is left out if
+            the farm doesn't know its renderer.
     """
 
     group: str

@@ -462,10 +462,8 @@ class PlacedMedia:
         before: How many copies of the condition's first frame are encoded before the condition.
         after: How many copies of the condition's last frame are encoded after the condition.
         start: Index of the latent at which the encoded condition begins, counted from the start of the rendered video.
-        points: Positions of frames of the condition, as numbers of rendered frames. Each of these frames is also
-            encoded by itself.
-        listed: The condition's index in the user's list of conditions. None: the plan's conditions have the order of
-            that list.
+        points: Those frames of the condition that are also encoded by themselves, as indices in the rendered video.
+        listed: The condition's index in the user's list of conditions. None: the plan keeps the order of that list.
     """
 
     artifact_id: str

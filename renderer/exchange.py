@@ -62,8 +62,8 @@ class Peers(Protocol):
         """Ask the renderer named `renderer` for the array that `question` describes.
 
         Returns:
-            A pair. First: True if that renderer works on the neighbour or has the array. Second: the array; None if
-            the array isn't there yet. (False, None) if the renderer can't be reached.
+            A pair. First: True if that renderer works on the neighbouring window or has its array. Second: the array;
+            None if that renderer doesn't have the array yet. (False, None) if the renderer can't be reached.
         """
         ...
 

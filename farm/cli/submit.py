@@ -145,8 +145,8 @@ def extend(
     Examples:
       farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 \\
           --prompt "a river at dawn" --wait -o long.mp4
-      farmctl submit extend clip.mp4 --frames 750 --at end       # new frames only before the clip
-      farmctl submit extend clip.mp4 --frames 750 --at 300       # 300 new frames before the clip, the rest after it
+      farmctl submit extend clip.mp4 --frames 750 --at end       # all new frames come before the clip
+      farmctl submit extend clip.mp4 --frames 750 --at 300       # the clip begins at frame 300 of the video
       farmctl submit extend clip.mp4 --frames 750 --dry-run
     """
     facts = facts_of("clip", clip, no_upload)

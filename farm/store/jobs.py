@@ -371,8 +371,8 @@ def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
             raise ValueError(
-                "a plan must list each task exactly once, and must list the tasks that a task needs before that task; "
-                f"task {task.key!r} is listed twice, or is listed before these tasks that it needs: {unknown}"
+                "a plan must list each task once, and after all tasks that it needs; "
+                f"task {task.key!r} is listed twice, or comes before these tasks that it needs: {unknown}"
             )
         ids[task.key] = new_id("t", transaction.at)
     connection.execute(

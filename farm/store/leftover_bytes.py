@@ -1,8 +1,8 @@
 """Keeps the total size of what ended jobs leave behind, so that the farm needn't add it up every minute.
 
 The total is the only row of the table `leftovers`. It includes:
-- the intermediate results of ended jobs. The column `jobs.leftover_bytes` has the size for each job.
-- the uploads that no job needs any more. The column `artifacts.unneeded_since` has a time for each such upload.
+- the intermediate results of ended jobs. The column `jobs.leftover_bytes` has their size for each job.
+- the uploads that no job needs any more. The column `artifacts.unneeded_since` says since when.
 
 An upload that was never given to a job isn't included. The functions work within the caller's transaction.
 """

@@ -79,7 +79,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
 
     Args:
         path: The file.
-        longest: The size in bytes up to which every page of the file is checked. None: every page is always checked.
+        longest: Every page is checked if the file has at most this many bytes. None: every page is always checked.
 
     Raises:
         DatabaseDamaged: The file can't be read as a database.

@@ -98,7 +98,9 @@ class Denoiser:
         channels, latents, height, width = noise.shape
         check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
-            raise ValueError(f"base: must be given, because the first sigma ({sigmas[0]}) is below 1")
+            raise ValueError(
+                f"base: latents to begin from must be given, because the first sigma ({sigmas[0]}) is below 1"
+            )
         if base is not None and base.shape != noise.shape:
             raise ValueError(
                 f"base: must have the same shape as the noise ({list(noise.shape)}), got {list(base.shape)}"

@@ -96,8 +96,9 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
 def dpmpp_2m(move: Move) -> tuple[Tensor, History]:
     """Combine the clean estimates of this step and the previous step.
 
-    The method is of second order, with one forward pass a step. Three kinds of steps are only of first order: a
-    token's first step, the step from pure noise (whose log-SNR is infinite), and the step to 0.
+    The method is of second order, with one forward pass a step. Three kinds of steps are only of first order: the
+    first step of each token (tokens may begin at different levels), a step from pure noise (its log-SNR is minus
+    infinity), and the step to 0.
 
     Source: Lu et al., arXiv 2211.01095, DPM-Solver++(2M), with λ = log((1 - σ)/σ).
     """

@@ -56,9 +56,9 @@ class RenewRaylet:
 
 @dataclass(frozen=True)
 class GrantLeases:
-    """Answer a heartbeat: of the attempts that it named, `attempts` (id and epoch) may go on. The others are over.
+    """Answer a heartbeat. `attempts` (id and epoch) are the heartbeat's attempts that may go on; its others are over.
 
-    `heartbeat` is the heartbeat's sequence number. The leases count from the moment at which it was sent.
+    `heartbeat` is the heartbeat's sequence number. The leases count from the moment at which the heartbeat was sent.
     """
 
     heartbeat: int

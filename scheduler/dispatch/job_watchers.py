@@ -29,7 +29,7 @@ class JobWatchers:
             self._changed.notify_all()
 
     async def wait(self, job_id: str, seen: int, timeout: float) -> None:
-        """Wait until the job's counter is above `seen`, but for at most `timeout` seconds."""
+        """Wait until the job's count of changes is above `seen`, but for at most `timeout` seconds."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)

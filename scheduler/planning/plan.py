@@ -269,8 +269,9 @@ def make_plan(
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and at.beside:
             notes.append(
-                f"clip{f' {place + 1}' if len(media) > 1 else ''}: the model sees {count} of the clip's {piece.frames} frames beside "
-                "the frames that it makes; the farm copies these frames from the clip into the video after rendering"
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: the model sees {count} of the clip's {piece.frames} frames in "
+                f"addition to the frames that it makes; after rendering, the farm copies those frames from the clip "
+                "into the video"
             )
         elif piece.strength == 1.0 and piece.frames > 1 and count:
             within = "is in a latent that also holds" if count == 1 else "are in latents that also hold"
@@ -329,10 +330,15 @@ def settled_options(
 
 def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str) -> ModelBinding:
     """The model of another size that draws the storyboard, in its own steps and with its own guidance."""
-    if not model.latent_space or drawer.latent_space != model.latent_space:
+    if not model.latent_space:
         raise InvalidSpec(
             "storyboard_model",
-            f"must use the same latent space as {model.name} ({model.latent_space or 'shared with no other model'}), "
+            f"must be left out, because no other model uses the latent space of {model.name}; got {drawer.name!r}",
+        )
+    if drawer.latent_space != model.latent_space:
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must use the latent space of {model.name}, which is {model.latent_space}, "
             f"but {drawer.name} uses {drawer.latent_space or 'a latent space of its own'}",
         )
     if precision not in drawer.precisions:

@@ -34,7 +34,7 @@ class PromptTimeline:
 
     @classmethod
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
-        """Return the timeline of `prompts`, which follow each other in time. Equal prompts share one text.
+        """Return the timeline of `prompts`, which follow each other in time. A prompt that occurs more than once is kept once.
 
         `changes` are the rendered frames at which the second prompt and each later prompt take over. `crossfade` is in
         frames.

@@ -183,7 +183,8 @@ def test_a_clip_that_begins_further_on_is_placed_as_in_the_original(farmctl: Far
     told = farmctl(*bottle(*TINY, *SMALL, "--num_frames", 33, *held, "--dry-run"))
     assert told.exit_code == 0, told.output
     assert (
-        "note: clip: the model sees 9 of the clip's 9 frames beside the frames that it makes" in told.stderr
+        "note: clip: the model sees 9 of the clip's 9 frames in addition to the frames that it makes"
+        in told.stderr
     )
 
 

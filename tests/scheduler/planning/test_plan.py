@@ -254,7 +254,7 @@ def test_windows_see_a_clips_first_latents_beside_their_own_or_keep_them(strateg
         assert seen == [(first, min(first + 2, told.stop))] * (told.start <= first < told.stop)
     (encoded,) = job.conditions
     assert (encoded.before, encoded.after, encoded.start) == (0, 0, first)
-    assert any("9 of the clip's 25 frames beside" in note for note in plan.notes), plan.notes
+    assert any("9 of the clip's 25 frames in addition" in note for note in plan.notes), plan.notes
 
 
 @pytest.mark.parametrize("placing", ["farm", "lightricks"])
@@ -366,7 +366,7 @@ def test_a_smaller_model_of_the_family_draws_the_storyboard_in_its_own_steps_for
 
 
 def test_a_storyboard_by_another_model_is_refused_where_it_would_not_be_understood_or_drawn():
-    with pytest.raises(InvalidSpec, match="storyboard_model: must use the same latent space as ltx-tiny"):
+    with pytest.raises(InvalidSpec, match="storyboard_model: must be left out, because no other model uses"):
         drawn_by_small(model="ltx-tiny")
     with pytest.raises(
         InvalidSpec,

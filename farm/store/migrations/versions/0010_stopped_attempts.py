@@ -1,4 +1,4 @@
-"""Store the step at which each attempt began, and how an owner's use keeps a workstation from taking work."""
+"""Add columns for the step at which each attempt began, and for workstations that their owners use."""
 
 from __future__ import annotations
 
