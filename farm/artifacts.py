@@ -97,8 +97,8 @@ class ArtifactStore:
 
         Args:
             url: An fsspec URL or a folder.
-            filled: Whether the record lists artifacts. If it does, an empty folder is not the right one.
-            farm: The name of the farm's record, of letters and digits. Farms that share a folder need different names.
+            filled: Whether the database has artifacts. If it does, an empty folder is taken for an unmounted disk.
+            farm: A name for this farm, of letters and digits. Farms that share a store need different names.
 
         Raises:
             UnusableArtifactsUrl: The URL can't be used on this machine.
@@ -137,8 +137,8 @@ class ArtifactStore:
 
         Args:
             location: The artifact's location, from `location_for`.
-            size: The expected number of bytes. If a write fails, `trouble` stays set until this many bytes are
-                free on the disk, but at most 256 MiB.
+            size: The expected number of bytes. If a write fails, `trouble` stays set until the disk has this many free
+                bytes. If `size` is larger than 256 MiB, 256 MiB are enough.
 
         Raises:
             Unwritable: The file can't be created.
@@ -150,9 +150,9 @@ class ArtifactStore:
     def unfinished(self) -> list[str]:
         """Return the ids of artifacts that may have been left unfinished; at most 10,000.
 
-        Each of these artifacts was begun, and is not being written now. If the database has a record of an artifact,
-        the artifact is complete all the same. So look up the records after this call. Then call `clear` for each
-        artifact without a record.
+        An artifact is listed if it was begun and is not being written now. A listed artifact is complete if the
+        database has its record. So look up the records after this call. Then call `clear` for each artifact without a
+        record.
 
         Raises:
             OSError: The list of begun artifacts can't be read.
@@ -294,7 +294,7 @@ class ArtifactStore:
     def stored(self, size: int) -> None:
         """Set `trouble` to "" after a successful write of `size` bytes, because artifacts can be stored again.
 
-        If a larger write failed before, `trouble` stays, because a write of that size may still fail.
+        If a larger write failed before, `trouble` stays, because another write as large as the failed one may fail too.
         """
         if size >= self._short_of:
             self.trouble, self._short_of = "", 0
@@ -307,7 +307,7 @@ class ArtifactStore:
                 yield chunk
 
     def holds(self, location: str, sha256: str) -> bool:
-        """Return whether the file at `location` exists and has this checksum. Raises Unwritable if the disk is gone."""
+        """Return whether a file at `location` has the checksum `sha256`. Raises Unwritable if the disk is gone."""
         digest = hashlib.sha256()
         with self.storing(0):
             try:
@@ -405,9 +405,9 @@ class Writing:
         return self._digest.hexdigest()
 
     def commit(self, sha256: str) -> None:
-        """Compare the checksum with `sha256`, sync the file and move it into place.
+        """Check that the written bytes have the checksum `sha256`, and move the finished file to `location`.
 
-        Raises Corrupt or Unwritable; in both cases nothing is left behind.
+        Raises Corrupt if the checksum differs, or Unwritable. In both cases, all that was written is removed.
         """
         if self.sha256 != sha256:
             self.abort()

@@ -1,6 +1,7 @@
 """The clock by which leases run out.
 
-The clock keeps running while the machine sleeps. Changes of the system's time don't affect the clock.
+On systems with CLOCK_BOOTTIME, the clock keeps running while the machine sleeps. Changes of the system's time don't
+affect the clock.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import time
 
 
 def boottime() -> float:
-    """Return the seconds since boot. On systems with CLOCK_BOOTTIME, they include the time that the machine slept.
+    """Return the seconds since boot, including the time that the machine slept.
 
-    Other systems use the monotonic clock.
+    On systems without CLOCK_BOOTTIME, return the seconds of Python's monotonic clock instead.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -424,8 +424,8 @@ def load_config(
     """Return the daemon's settings.
 
     Args:
-        path: The path of farm.toml. None stands for the file that FARM_CONFIG names. Without FARM_CONFIG, None
-            stands for farm.toml in the home, if that file exists.
+        path: The settings file. If this is None, the file that the variable FARM_CONFIG names is read. If that variable
+            isn't set either, farm.toml in the farm's home folder is read, if it exists.
         environ: The environment variables, such as FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME.
         overrides: Values of flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}. A flag with the value
             None was not given.
@@ -459,8 +459,8 @@ def load_node_config(
     """Return the settings of an agent.
 
     Args:
-        path: The path of node.toml. None: the file that FARM_NODE_CONFIG names; if that variable isn't set, node.toml in
-            the agent's home folder, if that file exists.
+        path: The settings file. If this is None, the file that the variable FARM_NODE_CONFIG names is read. If that
+            variable isn't set either, node.toml in the agent's home folder is read, if it exists.
         environ: The environment variables, such as FARM_NODE_<KEY> and FARM_NODE_<SECTION>_<KEY>.
         overrides: Values of flags by dotted key, such as {"owner.idle": 300}. A flag with the value None was not
             given.

@@ -129,11 +129,11 @@ def _sync(path: Path) -> None:
 def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: None) -> Iterator[Path]:
     """Make a new work folder (0700) for a `with` block, and remove it when the block ends or fails.
 
-    Before that, the function removes old work folders with the same `name` whose processes are dead.
+    The function first removes old work folders with the same `name` that dead processes have left.
 
     Args:
         folder: The folder in which the work folder is made.
-        name: Says what the work folder is for. This word becomes part of the work folder's name.
+        name: A word that says what the work folder is for. The word becomes part of the work folder's name.
         end: Called with each old work folder before its removal. `end` can stop processes that still use the folder.
 
     Raises:

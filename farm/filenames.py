@@ -26,5 +26,5 @@ def has_controls(text: str) -> bool:
 
 
 def is_id(text: str) -> bool:
-    """Return whether `text` has the form of a job id or an artifact id, so that a file name may contain it."""
+    """Return whether `text` has the form of a job id or an artifact id. Such a text is safe in a file name."""
     return _ID.fullmatch(text) is not None

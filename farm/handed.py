@@ -33,8 +33,8 @@ class Member:
         group: The group's name.
         key: The task's key.
         renderer: The name of the renderer that does the task.
-        places: Which renderer does each neighbouring task: the renderer's name by the task's key. A task is left out if
-            the farm doesn't know its renderer.
+        places: The names of the renderers that do the neighbouring tasks, by task key. A neighbouring task is left out
+            if the farm doesn't know its renderer.
     """
 
     group: str
@@ -64,7 +64,7 @@ class HandedTask:
 
 @dataclass(frozen=True)
 class Handed:
-    """Everything that a renderer gets in order to attempt a task.
+    """The message with everything that a renderer gets in order to attempt a task.
 
     Attributes:
         shared: The part of the plan that all tasks of the job get, as JSON.
@@ -73,7 +73,7 @@ class Handed:
         member: The task's place in its lockstep group. None: the task is in no group.
         state: The progress that an earlier attempt saved. This attempt continues from there. None: this attempt
             starts from the beginning.
-        notes: The sentences that the farm had shown to people about the job when this message was made.
+        notes: The job's notes at the time when this message was made. Each note is a sentence for people.
         job: The job's id, for logs.
         node: The node's name, for logs.
     """

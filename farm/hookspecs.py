@@ -2,10 +2,10 @@
 
 A package registers its plugins in up to three entry-point groups:
 
-- `farm.planning`: The daemon loads these plugins. They provide what a job can choose by name, such as models and output
-  formats. They also provide the facts that planning needs about each. They must not import torch.
-- `farm.rendering`: Renderers load these plugins. They work on tensors and write video.
-- `farm.node`: Agents load these plugins. They tell whether somebody is at the workstation, and must not import torch.
+- `farm.planning`: Plugins for the daemon, agents, renderers and farmctl. They provide what a job can choose by name,
+  such as models and output formats, with the facts that planning needs. They must not import torch.
+- `farm.rendering`: Plugins for renderers. They compute with tensors and write video.
+- `farm.node`: Plugins for agents. They tell whether somebody is at the workstation. They must not import torch.
 """
 
 # pluggy calls no specification, so none has a body.
@@ -133,7 +133,7 @@ class RenderingHooks:
 
         Args:
             sampler: The name of the sampler.
-            options: The sampler's options: the values, as JSON, by name. Options at their default value are left out.
+            options: The values of the sampler's options, as JSON, by name. Options at their default are left out.
 
         Returns:
             The sampler, or None if this plugin doesn't have it.
@@ -147,7 +147,7 @@ class RenderingHooks:
 
         Args:
             guidance: The name of the guidance.
-            options: The guidance's options: the values, as JSON, by name. Options at their default value are left out.
+            options: The values of the guidance's options, as JSON, by name. Options at their default are left out.
             guidance_scale: The scale of classifier-free guidance. A scale in `options` takes precedence.
             sigmas: The noise levels of the window's denoising steps, from high to low. The last one is 0.
 

@@ -33,7 +33,7 @@ class LogFile(logging.Handler):
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        """Raises OSError and DamagedFile if no file can be opened."""
+        """Open the file at `path`. Raises OSError or DamagedFile if it can't be opened."""
         super().__init__()
         self._path, self._max_bytes = path, max_bytes
         self._file = self._open()

@@ -40,8 +40,8 @@ _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
     """Return the part of a log that its reader hasn't seen yet.
 
-    The farm cuts out the middle of a log that grows too long. The place at which the reader stopped may have been cut
-    out too. The result is then a line that says that a part was cut out, followed by the end of the log.
+    The farm cuts out the middle of a log that grows too long. If the place at which the reader stopped was cut out too,
+    the result is a line that says that a part was cut out, followed by the end of the log.
 
     Args:
         kept: The log as it is stored now.

@@ -19,7 +19,7 @@ def weight_bytes(precision: str) -> int:
 
 
 def value_bytes(precision: str) -> int:
-    """Return the size in bytes of an activation or latent value. With fp8 these are bf16; only weights are fp8."""
+    """Return the size in bytes of an activation or latent value. With fp8, the value is bf16; only weights are fp8."""
     return max(weight_bytes(precision), 2)
 
 
@@ -55,10 +55,10 @@ class Placing:
         fill: Whether images and clips are made to fill whole latents. Then up to 7 frames are rendered before the first
             delivered frame, and an image that ends the video is repeated. Otherwise, every image after frame 0 is
             shown to the model as a single frame.
-        beside: How many of the first latents of a clip that begins after frame 0 the model sees beside the video's own
-            latents.
-        rework_below: A clip that covers all frames at a strength below this number is reworked. At this strength or
-            above, the clip is held.
+        beside: How many latents of a clip the model sees beside the video's own latents, if the clip begins after
+            frame 0. They are the clip's first latents.
+        rework_below: A clip that covers all frames is reworked (re-noised and rendered again) if its strength is below
+            this number. Otherwise, the windows keep the clip's latents.
     """
 
     fill: bool = True
@@ -97,7 +97,7 @@ class ModelFacts:
         clock_seconds: The longest time that the model's position encoding covers, in seconds. Longer windows look
             worse.
         latent_space: A name for the model's latent space. Models that give the same name can read each other's latents.
-            Empty: no other model can.
+            Empty: no other model can read them.
         storyboard_model: The name of a smaller model that can draw this model's storyboards. It has the same latent
             space. Empty: none is known.
         sink_frames: How many pixel frames before a window's start its sink seems to lie (see Sink). 0: no sinks.
@@ -112,8 +112,9 @@ class ModelFacts:
             None: the options don't change the schedule, so `sigmas` gives it.
         sampler: The name of the sampler that jobs get if they name none.
         ignores: Names of the model's options that have no effect on this model.
-        notes: `notes(options, given)` returns sentences for the user. Each option in `given` that has no effect beside
-            the other options gets a sentence. The options' own remarks on the job follow. None: there are no sentences.
+        notes: `notes(options, given)` returns sentences for the user: the remarks that the options make on the job, and
+            a sentence for each option in `given` that has no effect because of the other options. None: there are no
+            sentences.
         placing: `placing(options)` returns how images and clips are placed. None: as `Placing()` says.
         negative_prompt: The negative prompt of jobs that give none, if their guidance uses a negative prompt.
     """

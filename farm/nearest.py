@@ -15,7 +15,7 @@ _LIKENESS = 0.7
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:
-    """Return the accepted word that a mistyped word probably stands for; "" if there is none.
+    """Return the accepted word that was probably meant by a mistyped word; "" if no accepted word is similar.
 
     If exactly one accepted word begins with `word`, that accepted word is returned. Otherwise the most similar accepted
     word is returned, if any is similar enough. Letter case is ignored.

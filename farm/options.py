@@ -26,8 +26,8 @@ class Options(BaseModel):
     """The options of one plugin. Each field has a default and a description, which `farmctl plugin show` prints.
 
     Attributes:
-        other_names: Names that another program has for these options, each with the option's name here. Where a job
-            gives such a name, the refusal tells the option's name.
+        other_names: Maps the options' names in another program to their names in this class. If a job gives a name of
+            the other program, the farm refuses it, and the message tells the name in this class.
     """
 
     other_names: ClassVar[Mapping[str, str]] = {}
@@ -220,8 +220,8 @@ def takers(key: str, chosen: Mapping[str, Offer]) -> list[tuple[str, str]]:
         chosen: The job's plugins, by kind.
 
     Returns:
-        One pair for each plugin that knows the option. First, the plugin's kind; second, the option's name without a
-        kind. Empty if no plugin knows the option.
+        A pair for each plugin that knows the option: the plugin's kind, and the option's name without the kind. The
+        list is empty if no plugin knows the option.
     """
     kind, dot, name = key.partition(".")
     if dot:

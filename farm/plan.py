@@ -144,19 +144,19 @@ class KeptLatents:
 
 @dataclass(frozen=True)
 class Point:
-    """A part of an image or clip given with the job. A window sees it beside its own latents during denoising.
+    """A part of an image or clip given with the job. A window sees this part beside its own latents during denoising.
 
     The part is a single frame, or the first latents of a clip.
 
     Attributes:
         name: The name of the encode task's artifact that holds the latents.
         frame: The position of the first frame, counted in frames from the window's first frame.
-        latent: Index of the first latent, counted from the start of the rendered video. The noise of the video's own
-            latents from this index on is mixed into the latents.
+        latent: Index of the first latent, counted from the start of the rendered video. The noise that is mixed into
+            the latents depends on this index.
         strength: How firmly the window keeps to these latents, from 0 to 1.
         shows: The prompts at a single frame: pairs of a prompt's index and the prompt's weight. None for latents of a
             clip, which show the prompts of the window's own latents at the same time. Also None in older plans.
-        latents: How many latents of a clip these are. None: a single frame.
+        latents: The number of the clip's latents in the part. None: the part is a single frame.
     """
 
     name: str
@@ -195,7 +195,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class KeptHead:
-    """The first latents of a later window. The earlier window keeps these latents at its own end.
+    """The first latents of a later window. An earlier window keeps these latents at its own end.
 
     Attributes:
         key: The later window's task.
@@ -274,8 +274,8 @@ class Lockstep:
     Attributes:
         held_bytes: The device memory that the window still takes while another window on the device makes a step.
         shared: The latents that the window has in common with each neighbour.
-        evaluations: How often the window's sampler asks for a velocity, and so exchanges latents, if that isn't once a
-            step. None: once a step.
+        evaluations: How many times the window's sampler asks for a velocity, in all steps together. Each time, the
+            window exchanges latents with its neighbours. None: once in each step.
     """
 
     group: str
@@ -325,8 +325,8 @@ class WindowTask(_Told):
         height: The height in pixels of the window's frames.
         sigmas: The noise levels: each denoising step goes from one level to the next.
         conditions: Latents of images and clips given with the job, which the window keeps.
-        points: Single frames of given images and clips, and first latents of given clips. The window sees them in addition
-            to its own latents.
+        points: Parts of given images and clips, which the window sees in addition to its own latents. Each part is a
+            single frame, or the first latents of a clip.
         base: The latents that are noised to `sigmas[0]` and refined; None: the window begins with pure noise.
         tail: The end of an earlier window, which this window sees at its own beginning; may be None.
         head: The beginning of a later window, which this window keeps at its own end; may be None.
@@ -376,8 +376,8 @@ class JoinTask(_Told):
         stop: Index after the last latent that both windows have.
         left: The left window's task.
         right: The right window's task.
-        heal: How to render the latents around the seam again, if the seam would be visible. The first rendered latent
-            is then dropped. None: there are too few latents to render them again.
+        heal: How to render the latents around the seam again, if the seam would be visible. The join task drops the
+            first of the latents that it renders. None: there are too few latents around the seam.
     """
 
     start: int
@@ -399,8 +399,8 @@ class GivenSpan:
             decoded first.
         first: The first rendered frame that is replaced.
         last: The rendered frame after the last that is replaced.
-        fade: Two numbers of rendered frames: first, of frames before `first`; second, of frames from `last` on. These
-            frames are adapted to the given frames so that the picture doesn't jump.
+        fade: How many rendered frames are adapted to the given frames, so that the picture doesn't jump: a pair of the
+            number of frames before `first`, and the number of frames from `last` on.
         condition: The index of the condition in the job; None in older plans.
     """
 
@@ -524,7 +524,8 @@ class JobPart:
         prompts: Each different prompt once, in the order in which the video first shows them.
         guidance_scale: The scale of classifier-free guidance; 1 turns it off.
         output: The name of the output format.
-        source: The index of the condition whose video the job reworks; None: the job makes a new video.
+        source: The index, among the conditions, of the clip that the job reworks (re-noises and renders again). None:
+            the job makes a new video.
         conditions: The images and clips given with the job.
         crop: The place of the delivered picture in the rendered picture.
         prompt_always: A text that was put before each prompt; `prompts` contain it already.
@@ -535,8 +536,8 @@ class JobPart:
         windows: The windows of the video. Each is a pair: the index of its first latent, and the index after its last
             latent.
         version: The version of the plan's format; 0 for plans that are older than version 1.
-        options: Options by the kind of plugin, such as "model". For each kind: each option's name with its value as
-            JSON. Options that have their default value are left out.
+        options: The options of the job's plugins. `options[kind]`, for a kind of plugin such as "model", has each
+            option's name with its value as JSON. Options that have their default value are left out.
         preset: The name of the preset that filled in the job; empty if there was none.
     """
 
@@ -629,7 +630,7 @@ def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
         payload: The decode task's own part of the plan.
 
     Returns:
-        A pair: first, the number of the first delivered frame; second, the number after the last delivered frame.
+        A pair: the number of the first delivered frame of the task, and the number after its last delivered frame.
     """
     told, lead = read_lazily(DecodeTask, payload), read_lazily(JobPart, shared).lead
     return told.first - lead, told.last - lead
@@ -644,9 +645,9 @@ def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
     """Return which prompts the delivered frames show.
 
     Returns:
-        A tuple for each run of frames with the same prompts: first, the number of the first frame; second, the number
-        of the last frame (not of the frame after it); third, the texts of the prompts. The list is empty for older
-        plans, which don't say this.
+        A tuple for each run of frames with the same prompts: the number of the first frame, the number of the last
+        frame (not of the frame after it), and the texts of the prompts. The list is empty for older plans, which don't
+        say which prompts the frames show.
     """
     told = read_lazily(JobPart, shared)
     return [
@@ -673,13 +674,13 @@ class Denoised:
 
 
 def denoised(payload: Payload) -> Denoised:
-    """Return how the task of a window, of the video or of the storyboard, denoises. Raises Unreadable."""
+    """Return how a window's task denoises. The window may be of the video or of the storyboard. Raises Unreadable."""
     told = read_lazily(WindowTask, payload)
     return Denoised(told.sigmas, told.guidance_scale, told.sampler, told.guidance)
 
 
 def size_of(payload: Payload) -> tuple[int, int]:
-    """Return the width and height in pixels at which the task of a window denoises. Raises Unreadable."""
+    """Return the width and height in pixels at which a window's task denoises. Raises Unreadable."""
     told = read_lazily(WindowTask, payload)
     return told.width, told.height
 

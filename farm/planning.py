@@ -153,8 +153,8 @@ class Anchor:
         condition: The index of the clip or image among the job's conditions.
         start: The first latent that shows a part of the clip or image.
         stop: A window that begins at this latent or later shows no part of the clip or image. For a single frame,
-            `stop` can equal `start`, because a window's first latent stands for one frame, not for eight.
-        first: The first latent of the encoded clip or image. This latent stands for a single frame.
+            `stop` can equal `start`, because a window's first latent encodes one frame, not eight.
+        first: The first latent of the encoded clip or image. This latent encodes a single frame.
     """
 
     condition: int
@@ -283,7 +283,8 @@ class PlannedTask:
         needs: The keys of the tasks that must be done first.
         payload: The part of the plan for this task, as JSON (see farm.plan). A renderer gets it with the task's inputs.
         start: Index of the first latent that the task makes or decodes, counted from the start of the video.
-        stop: Index after the last of these latents. If the task has no such range, `start` and `stop` are 0.
+        stop: Index after the last latent that the task makes or decodes. In the mux task, `start` and `stop` span all
+            latents. In the encode task, both are 0.
         flops: FLOPs of the work.
         vram_bytes: Device memory that the work needs, in bytes.
         fp8: Whether the task needs a device that multiplies matrices in fp8.

@@ -33,7 +33,7 @@ class Presence:
     """A plugin that tells whether somebody is at a workstation.
 
     Attributes:
-        name: The name by which owner.presence in node.toml selects it.
+        name: The name by which the setting owner.presence in node.toml selects the plugin.
         description: What the plugin looks at, for people.
         seconds_idle: `seconds_idle(command)` returns the seconds since somebody last used the machine. The result is
             0.0 if the owner is present, and AWAY if nobody is logged in. `command` is the setting owner.command in

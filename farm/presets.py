@@ -1,7 +1,8 @@
 """Presets: named settings that fill in the fields of a job.
 
-A field or option that the job sets itself wins over the preset, and replaces the preset's values that would leave it without
-effect. A farm adds presets of its own in farm.toml, as [presets.NAME]. Such a preset replaces a built-in preset of the same name.
+If the job itself sets a field or option, the job's value wins over the preset's value. Other values of the preset are
+dropped too if they would leave the job's value without effect. A farm adds presets of its own in farm.toml, as
+[presets.NAME]. Such a preset replaces a built-in preset of the same name.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
 def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
     """Return a job's fields, filled in from a preset where the job doesn't give them.
 
-    A field of the job counts as not given if it is None or empty. There are two exceptions. An empty negative prompt
-    counts as given. A width, height or frame rate of 0 counts as not given.
+    A field of the job counts as not given if it is None or an empty text. There are two exceptions. An empty negative
+    prompt counts as given. A width, height or frame rate of 0 counts as not given.
 
     Args:
         fields: The job's fields of JobSpec by name.
@@ -212,7 +213,7 @@ def kept_by_model(
 ) -> Sequence[str]:
     """Return what a distilled model keeps although the preset sets it, such as ["8 steps", "guidance"].
 
-    What the job itself gives isn't kept. Empty for other models.
+    The result leaves out what the job itself sets. It is empty for models that aren't distilled.
 
     Args:
         model: The job's model.

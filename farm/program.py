@@ -23,8 +23,8 @@ def run_program(name: str, module: str) -> None:
 
     Args:
         name: The name of the program.
-        module: The name of the module that has the program's click command, called `main`. The module is imported only
-            when the standard streams are prepared.
+        module: The name of the module that has the program's click command, called `main`. The module is imported
+            after the standard streams are prepared.
     """
     _open_descriptors()
     # Set before gRPC is imported: the farm reports gRPC's errors in its own words.

@@ -1,7 +1,7 @@
 """The classes of the values that the store (the farm's database) returns: jobs, tasks, attempts, nodes and so on.
 
-The values can't be changed. Times named `..._at` are in Unix seconds. `lease_until` is in seconds of the daemon's
-CLOCK_BOOTTIME. Sizes are in bytes. This module contains no SQL.
+The values can't be changed. Times named `..._at` are in Unix seconds, except `retry_at`. Like `lease_until`, `retry_at`
+is in seconds of the daemon's CLOCK_BOOTTIME. Sizes are in bytes. This module contains no SQL.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class JobRecord:
 class TaskRecord:
     """A task.
 
-    The task makes the latents from `start` up to, but not including, `stop`. They are counted from the start of the
-    video. If the task makes no latents, `start` and `stop` are 0. `position` is the task's place in the job's list of
-    tasks.
+    `start` is the index of the first latent that the task makes or decodes, counted from the start of the video. `stop`
+    is the index after the last one. In the mux task, they span all latents. In the encode task, both are 0. `position`
+    is the task's index in the job's list of tasks.
     """
 
     id: str
@@ -147,8 +147,8 @@ class GroupMember:
 class Handover:
     """A ready task and the device that will get it.
 
-    A task's epoch is a number that rises at every dispatch. `epoch` is the task's epoch when the device was chosen. If
-    the task's epoch is different by now, the task isn't dispatched.
+    A task's epoch is a number that rises whenever the task is dispatched or put back. `epoch` is the task's epoch when
+    the device was chosen. If the task has another epoch by now, the task isn't dispatched.
     """
 
     task_id: str
@@ -265,8 +265,9 @@ class LockRecord:
 class DrainRecord:
     """A drain of a node: the node gets no new work, finishes or hands back its tasks, and leaves the farm.
 
-    `grace` is how many seconds running tasks have after the request. `deadline` is when these seconds are over, in
-    seconds of the daemon's CLOCK_BOOTTIME. If both are None, the tasks may take as long as they need.
+    `grace` is how many seconds running tasks may still take after the request. `deadline` is the time at which the
+    grace ends, in seconds of the daemon's CLOCK_BOOTTIME. If `grace` and `deadline` are None, the tasks may take as
+    long as they need.
     """
 
     state: DrainState
@@ -349,7 +350,7 @@ class TaskInputs:
     """The inputs of a task.
 
     Attributes:
-        needs: The committed artifacts that this task needs from other tasks. The keys are the keys of those tasks.
+        needs: The committed artifacts that the task needs from other tasks, by the key of the task that made them.
         media: The clips and images given with the job, in the order of the job's conditions.
         state: The newest state that a stopped attempt at this task saved; None if nothing was saved.
         notes: The sentences that the farm has shown to people about the job so far.

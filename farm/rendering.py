@@ -52,8 +52,8 @@ class StorageFailed(Exception):
 class InputDamaged(Exception):
     """An input of the task is missing from the farm, or its content has changed.
 
-    The farm makes the input again, with the task that made it before. Meanwhile this task waits. This doesn't count as
-    one of its retries.
+    To make the input again, the farm reruns the task that made it. Meanwhile, the task that needs the input waits. This
+    wait doesn't count as one of the waiting task's retries.
 
     Attributes:
         artifact_id: The id of the damaged input.
@@ -76,15 +76,15 @@ class Step(Protocol):
     """The function that a task calls before each step."""
 
     def __call__(self, done: int, total: int, save: Save | None = None) -> None:
-        """Report progress, and block while the attempt's lease has run out.
+        """Report progress. If the attempt's lease has run out, block until the lease is renewed.
 
         Args:
             done: Steps done so far.
             total: Steps in all.
-            save: Writes the state of the task, if the task can continue from here.
+            save: Writes the state of the task after `done` steps. None: the task can't continue from that step.
 
         Raises:
-            Stopped: The task must end now. `save` was called before if the task goes on elsewhere.
+            Stopped: The task must end now. If another device will continue the task, `save` has been called.
         """
         ...
 
@@ -118,11 +118,11 @@ class TaskContext:
             is JSON of at most MAX_FACTS bytes, by name. The farm keeps the facts if this attempt succeeds. A later fact
             replaces an earlier fact of the same name. The fact named "notes" is a list of sentences for people. The
             farm shows these sentences with the job, and writes them into the video's sidecar.
-        exchange: `exchange(round, mine)` swaps arrays with the tasks of the neighbouring windows. None unless the task
-            is in a lockstep group, whose tasks take each step at the same time. `mine` has the array to send to each
-            neighbour, by the neighbour's key. The call returns the arrays that the neighbours sent in the same round,
-            by the same keys, read-only. Rounds are 0, 1, 2, … The call blocks until all arrays have come. It raises
-            Stopped if the task must end.
+        exchange: `exchange(round, mine)` swaps arrays with the tasks of the neighbouring windows. `mine` has the array
+            to send to each neighbour, by the neighbour's key. The call returns the arrays that the neighbours sent in
+            the same round, by the same keys, read-only. Rounds are 0, 1, 2, … The call blocks until all arrays have
+            come. It raises Stopped if the task must end. `exchange` is None unless the task is in a lockstep group,
+            whose tasks take each step at the same time.
         saved: `saved()` returns the file that an earlier attempt at this task saved; None if there is none. The file is
             always complete. If the plugin can't use the file, it ignores the file and starts from the beginning.
         notes: Sentences that the farm has shown to people about the job so far.

@@ -24,7 +24,8 @@ class SamplerFacts:
         name: The name by which jobs ask for the sampler.
         summary: A description of the sampler for people to read.
         options: The class of the sampler's options.
-        evaluations: `evaluations(n)` returns, for each of `n` steps, how many velocities the sampler needs.
+        evaluations: `evaluations(n)` returns `n` numbers: for each step, how many times the sampler asks for a guided
+            velocity.
         base_models: Whether the sampler suits base models (models that aren't distilled). If not, the farm warns the
             user about a job that combines the sampler with a base model.
     """
@@ -38,7 +39,7 @@ class SamplerFacts:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of one velocity at one step.
+    """The cost of computing the guided velocity once, at one step.
 
     Attributes:
         passes: The number of forward passes of the model.
@@ -66,7 +67,7 @@ class GuidanceFacts(Protocol):
     options: type[Options]
 
     def costs(self, options: Options, guidance_scale: float, sigmas: Sequence[float]) -> tuple[StepCost, ...]:
-        """Return what each step of a schedule costs.
+        """Return, for each step of a schedule, the cost of computing the guided velocity once.
 
         Args:
             options: The job's options for this guidance.
@@ -100,7 +101,8 @@ class Question:
     Attributes:
         negative: Whether the model is shown the negative prompt instead of the prompt.
         perturbed: Numbers of the transformer blocks that are perturbed (changed on purpose), counted from 0.
-        perturbation: What a perturbed block does; see plugins.ltx.perturbed.Perturbation. Empty if no block is perturbed.
+        perturbation: What a perturbed block does; see plugins.ltx.perturbed.Perturbation. Empty if no block is
+            perturbed.
     """
 
     negative: bool = False
@@ -155,8 +157,8 @@ class Move:
         velocity: float32 [1, N, C], the guided velocity at `tokens`.
         evaluate: `evaluate(tokens, sigma)` returns the velocity for other latents or noise levels. All shapes stay the
             same. A call costs as much as `velocity` did.
-        noise: Draws standard normal noise [1, N, C]. Every call returns the same noise. It depends only on the step and
-            on each token's place in the whole video, so that windows agree where they overlap.
+        noise: `noise()` returns standard normal noise [1, N, C], the same noise at every call. The noise depends only
+            on the step and on each token's place in the whole video, so that windows agree where they overlap.
         last: Whether this is the last step of the schedule. It is the same for all windows of a lockstep group.
         history: The tensors that the sampler returned at the previous step, by name. Empty at the first step.
     """

@@ -121,8 +121,8 @@ class JobSpec(_Part):
         output: The output format.
         layout: "fixed": the windows depend only on the spec, so that any farm makes the same video. "farm": the farm
             chooses window lengths for the devices that are online at submission, and ignores `window_latents`.
-        storyboard_model: The model that draws the storyboard (a small draft of the whole video); empty: `model`. A
-            model named here uses its own default number of steps, not `steps`.
+        storyboard_model: The model that draws the storyboard (a small draft of the whole video); empty: `model`. If
+            a model is named, it draws with its own default number of steps, not with `steps`.
         sampler: The sampler, which moves latents from one noise level to the next; empty: "euler".
         guidance: The guidance, which combines a model's answers into one velocity; empty: "lightricks".
         options: Options of the job's model, strategy, sampler and guidance, by name (see farm.options).
@@ -188,7 +188,10 @@ class JobSpec(_Part):
         return self
 
     def prompt_of(self, text: str) -> str:
-        """Return the prompt that the model gets for `text`: `prompt_always`, a space, and `text`. Empty parts are left out."""
+        """Return the prompt that the model gets for `text`: `prompt_always`, a space, and `text`.
+
+        An empty `prompt_always` or `text` is left out, and so is the space.
+        """
         return " ".join(part for part in (self.prompt_always, text) if part)
 
     @property

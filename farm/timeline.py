@@ -1,6 +1,6 @@
 """The timeline of a video in frames and latents, and how it is cut into windows.
 
-In LTX, 8n+1 pixel frames are n+1 latents: latent 0 stands for frame 0 only, and latent i ≥ 1 for frames 8i-7 … 8i.
+In LTX, 8n+1 pixel frames are n+1 latents: latent 0 encodes frame 0 only, and latent i ≥ 1 encodes frames 8i-7 … 8i.
 Sizes are multiples of 32 pixels. Pure arithmetic that the scheduler and planning plugins share; nothing here depends on
 a model.
 """
@@ -31,12 +31,12 @@ def frames_of(latents: int) -> int:
 
 
 def frame_span(start: int, stop: int) -> tuple[int, int]:
-    """Return which pixel frames the latents [start, stop) stand for.
+    """Return which pixel frames the latents [start, stop) encode.
 
     Latents and frames are counted from the start of the video.
 
     Returns:
-        A pair: first, the number of the first frame; second, the number of the frame after the last one.
+        A pair: the number of the first frame, and the number of the frame after the last one.
     """
     if not 0 <= start < stop:
         raise ValueError(f"start, stop: must satisfy 0 <= start < stop, got start {start} and stop {stop}")
@@ -73,8 +73,8 @@ class Cut:
 def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
     """Cut a video's latents into windows, as few as possible.
 
-    The windows' lengths differ by at most one, and the longer windows come first. The first latent of a window stands
-    for a single frame only. So every window except the first drops its first latent after rendering.
+    The windows' lengths differ by at most one, and the longer windows come first. The first latent of a window encodes
+    a single frame only. So this latent is dropped after rendering, except in the first window.
 
     Args:
         latents: The number of the video's latents, at least 1.

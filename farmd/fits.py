@@ -57,7 +57,7 @@ class Fits:
     Args:
         renderer_up: Returns whether a device's renderer can take work. Called with node id and device name.
         trouble: Returns why a device's renderer can't take work. Called with node id and device name.
-        lacks: Returns, by model name, why a node doesn't offer a model that it should offer. Called with the node id.
+        lacks: Returns the models that a node should offer but doesn't, each with the reason. Called with the node id.
     """
 
     def __init__(

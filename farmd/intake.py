@@ -1,7 +1,7 @@
 """Turns a job's spec into a plan: inspects the media, chooses model, strategy and weights, and calls the planner.
 
-The planner (scheduler.planning.plan) is pure: it reads no files and no database. This module reads them for it. Both
-refuse bad specs before anything is stored.
+The planner (scheduler.planning.plan) is pure: it reads no files and no database. This module does the reading. The
+planner and this module refuse bad specs before anything is stored.
 """
 
 from __future__ import annotations

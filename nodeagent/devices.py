@@ -30,14 +30,14 @@ def declared(
     """Return the devices that the config declares, completed with what the probe has found.
 
     A declared device takes its model name, driver and speed from a found device of the same backend. The first declared
-    device of a backend takes them from the first found device of that backend, and so on.
+    device of a backend takes them from the found device with index 0, the second from the one with index 1, and so on.
 
     Args:
         devices: The devices that the config declares.
         found: The devices that the probe has found.
         threads: CPU threads of the node. A device that declares no threads gets an equal part of them.
         thread_flops: The speed of one CPU thread in FLOPs a second. If no found device gives a speed, the declared
-            device's speed is this number times the device's threads.
+            device's speed is `thread_flops` times the device's threads.
     """
     real = {(device.advertised.backend, device.index): device.advertised for device in found}
     counts: dict[str, int] = {}

@@ -42,7 +42,10 @@ class NotJoined(Exception):
 
 @dataclass(frozen=True)
 class NodeIdentity:
-    """The identity of a registered node. The files are in the folder `home`; only their owner can read the secrets."""
+    """The identity of a registered node, stored in files in the folder `home`.
+
+    Only the owner of the files can read them.
+    """
 
     home: Path
     node_id: str

@@ -1,7 +1,7 @@
 """The journal: a file in which the agent records attempts. It survives kill -9 and power loss.
 
-The journal has two kinds of entries. A held attempt is an attempt that a renderer works on. A completion says how an
-attempt ended, and stays in the journal until the daemon acknowledges it.
+The journal has two kinds of entries. A held attempt is one that a renderer has taken and not yet ended. A completion
+says how an attempt ended, and stays in the journal until the daemon acknowledges it.
 
 A restarted agent reads the held attempts from the journal. So the agent can tell the daemon about these attempts before
 their renderers have connected to the agent again.
@@ -43,7 +43,7 @@ HELD_COLUMNS = ("attempt_id", "epoch", "device", "pid", "born")
 
 @dataclass(frozen=True)
 class Held:
-    """An attempt that a renderer works on.
+    """An attempt that a renderer has taken and not yet ended.
 
     `pid` is the process id of the renderer. `born` distinguishes this process from later processes with the same id.
     """
@@ -60,10 +60,10 @@ _PAGE = 4096
 
 
 class Journal:
-    """The file in which the agent records attempts: those that renderers work on, and those that have ended.
+    """The file in which the agent records attempts that renderers hold, and attempts that have ended.
 
-    An entry of an ended attempt (a completion) stays until the daemon has acknowledged it. A Journal may be used from
-    one thread only.
+    The entry of an ended attempt (a completion) stays in the file until the daemon has acknowledged it. A Journal may
+    be used from one thread only.
 
     A new Journal reserves room in its file for some hundred entries, so that entries can be added while the disk is
     full. On copy-on-write file systems this doesn't help: the methods raise sqlite3.Error until the disk has room.

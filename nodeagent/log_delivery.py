@@ -40,7 +40,7 @@ _UNWANTED = {
 
 
 def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
-    """Return at most `most` bytes of a log. In a longer log, a line that says so replaces the middle."""
+    """Return at most `most` bytes of a log. In a longer log, a line with the count of cut bytes replaces the middle."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:

@@ -41,8 +41,8 @@ class Ending:
 class Membership:
     """Keeps this node's raylet and renderers up, or ends them, as the farm asks. Used from one event loop.
 
-    `left` is True while this node has left the cluster: the raylet and all renderers have ended. It becomes False when
-    the farm asks for them again. `changed()` is called whenever `left` changes.
+    `left` is True while this node has left the cluster: the raylet and all renderers have ended. `left` becomes False
+    when the farm asks the node to join again. `changed()` is called after each leave or join that the farm asked for.
     """
 
     def __init__(self, raylet: RayletKeeper, link: RendererLink, changed: Callable[[], None]):

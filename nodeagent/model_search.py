@@ -30,9 +30,9 @@ class ModelSearch:
     """Searches this machine for models, repeatedly, until all models are found.
 
     Attributes:
-        models: The models that were found. For each model's name: the model's source, and the hash of the weights.
-        troubles: The models that can't be offered. For each model's name: the reason. The name "" stands for all
-            models.
+        models: The source and the hash of the weights of each model that was found, by model name.
+        troubles: The reasons why models can't be offered, by model name. The key "" has the reason why a search as a
+            whole failed.
         looked: An event that is set after the first search.
     """
 

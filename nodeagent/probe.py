@@ -56,7 +56,7 @@ class ProbedDevice:
 def number(value: Any) -> float:
     """Return a value from a driver as a number; 0 if the value isn't valid.
 
-    Not valid are "[N/A]", None, a negative number, and a number with all bits set.
+    Invalid values are "[N/A]", None, a negative number, and a number with all bits set.
     """
     try:
         found = float(value)
@@ -124,8 +124,8 @@ def rocm_device(
 ) -> nodes_pb2.Device | None:
     """Return a ROCm device, made from the KFD properties of a node; None if the node isn't a GPU.
 
-    The device's speed is compute units x 64 lanes x 2 x clock (fp32). The devices gfx94x and gfx95x (CDNA3 and
-    later) and the devices from gfx12 (RDNA4) on support fp8.
+    The device's speed is compute units x 64 lanes x 2 x clock (fp32). A device supports fp8 if it is gfx94x or gfx95x
+    (CDNA3 and later), or gfx12 (RDNA4) or later.
     """
     units = properties.get("simd_count", 0) // max(1, properties.get("simd_per_cu", 0))
     if not units:

@@ -42,7 +42,8 @@ class RayletKeeper:
 
     Attributes:
         node_id: The raylet's id in the cluster; "" while there is no raylet.
-        trouble: A sentence that says why there is no raylet; "" while no reason is known.
+        trouble: A sentence that says why the last raylet ended or did not start; "" if no reason is known, or once a
+            raylet has run for a minute.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class RayletKeeper:
         """`threads`: CPU threads of each renderer. `renderers`: worker processes to keep ready. `env`: further environment
         variables that renderers inherit.
 
-        A raylet that must be replaced is ended within `vacated`, which hands back what its renderers hold.
+        `vacated`: a context in which a raylet that must be replaced is ended. Entering the context hands the attempts
+        of the raylet's renderers back to the farm.
         """
         self.node_id = self.trouble = ""
         self._blamed = ""

@@ -1,6 +1,6 @@
 """The agent's link to its renderers: the gRPC server to which they connect (RendererService).
 
-RendererLink knows which renderers are attached and alive, and which attempts they work on. It passes the farm's leases
+RendererLink knows which renderers are attached and alive, and which attempts they hold. It passes the farm's leases
 and cancels on to the renderers. It records the end of each attempt in the agent's journal on disk, and only then
 acknowledges that end to the renderer.
 
@@ -46,7 +46,7 @@ class RendererEvents(Protocol):
     """The calls by which a RendererLink reports events to the agent."""
 
     def began(self) -> None:
-        """Called when a renderer has taken an attempt. The attempt now needs a lease (leave to run for some time)."""
+        """Called when a renderer has taken an attempt. The attempt now needs a lease (permission to run)."""
 
     def loads(self) -> None:
         """Called when a renderer begins to load a model, or has loaded it."""
@@ -90,8 +90,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         events: RendererEvents,
         silent_seconds: float = SILENT_SECONDS,
     ):
-        """`setups` returns by device the settings for a renderer that attaches. A renderer is killed after `silent_seconds`
-        without a word.
+        """`setups` maps the name of each device to a function that returns the settings for the device's renderer.
+
+        A renderer is killed if it sends no message for `silent_seconds`.
         """
         self._journal = journal
         self._setups = setups
@@ -194,15 +195,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def pids(self) -> list[tuple[int, str]]:
         """Return the renderer processes that aren't known to be dead.
 
-        Each process is a pair: its pid, and the text from nodeagent.liveness.born. The text tells the process from
-        earlier and later processes with the same pid.
+        Each process is a pair: its pid, and the text from nodeagent.liveness.born. Other processes with the same pid
+        have another text.
         """
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
-        """Tell the renderer that works on the attempt how long it may go on.
+        """Tell the attempt's renderer until when the attempt may run.
 
-        `until`: the end of this time (the lease), in CLOCK_BOOTTIME seconds.
+        `until`: the end of the attempt's lease, in CLOCK_BOOTTIME seconds.
         """
         key = (attempt.attempt_id, attempt.epoch)
         if key in self._named and key not in self._leased:
@@ -213,9 +214,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         )
 
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
-        """Tell a renderer to stop: the one that works on the attempt.
+        """Tell an attempt's renderer to stop the attempt.
 
-        The renderer is killed if it hasn't stopped after the grace seconds in `cancel`. With 0 it is never killed.
+        The renderer is killed if the attempt hasn't ended after `cancel.grace_seconds`; 0: it is never killed.
         """
         self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
         key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
@@ -228,9 +229,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def stop(self, reason: str, grace: float = 0.0) -> None:
         """Ask the attempts of all renderers to stop at their next step and to save their state.
 
-        Other devices can then continue the attempts. After several calls, the earliest deadline applies.
+        Other devices can then continue the tasks.
 
-        `grace`: the seconds after which a renderer is killed if it hasn't stopped; 0: it is never killed.
+        `grace`: the seconds after which a renderer is killed if its attempt hasn't ended; 0: no renderer is killed.
+        After several calls, the earliest of their deadlines applies.
         """
         for attempt in self.held():
             self.cancel(
@@ -444,7 +446,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
         Args:
             pid: The id of the process.
-            birth: The text from nodeagent.liveness.born that tells the process from others with the same pid.
+            birth: The text that nodeagent.liveness.born returned for the process.
             why: The reason why the agent killed the process; "" if the agent didn't kill it.
         """
         renderer = self._renderers.get((pid, birth))

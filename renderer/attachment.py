@@ -118,7 +118,7 @@ class Attachment:
 
 
 class Hold:
-    """An attempt on which this renderer works.
+    """An attempt that this renderer runs, or will run once the attempt has a lease.
 
     The thread that does the work gets a Hold from `Attachment.begin`. With it, the thread checks the attempt's lease
     and reports to the agent.
@@ -213,7 +213,7 @@ class Hold:
             self.let_go()
 
     def let_go(self) -> None:
-        """Stop working on the attempt. If its end was not reported before, the agent regards the attempt as lost."""
+        """Give the attempt up. If its end was not reported before, the agent reports the attempt as failed."""
         with self._changed:
             self._attachment._holds.pop((self._held.attempt_id, self._held.epoch), None)
 

@@ -47,7 +47,10 @@ class Attempt:
         turn: Turn,
         exchange: Exchange | None,
     ):
-        """`folder`: where its files are made. `say` writes a line to its log. `exchange`: None if it isn't in lockstep."""
+        """`folder`: the folder for the attempt's files. `say` writes a line to the attempt's log.
+
+        `exchange` is None if the task isn't in a lockstep group.
+        """
         self._hold, self._reference, self._handed, self._folder = hold, reference, handed, folder
         self._say, self._wire, self._cache, self._turn = say, wire, cache, turn
         self._exchange = exchange
@@ -62,15 +65,15 @@ class Attempt:
 
         Args:
             workbench: the device's plugins and loaded models.
-            sources: folder or hub id of each model.
+            sources: the folder or Hugging Face hub id of each model, by model name.
 
         Returns:
-            A pair. The first value is the ids of the artifacts that the task made. The second is the seconds from the
+            A pair (ids, seconds). `ids` has the ids of the artifacts that the task made. `seconds` is the time from the
             task's first step to its end.
 
-            The seconds show the speed of the device. They are 0 for tasks where they would not show it: a task
-            of a lockstep group mostly waits for other tasks, and a task that continues from a saved state does only
-            some of its steps.
+            This time shows the speed of the device. It is 0 for tasks whose time would not show it: a task of a
+            lockstep group mostly waits for other tasks, a task that continues from a saved state does only some of its
+            steps, and some tasks have no steps.
 
         Raises:
             Stopped: the attempt was stopped. If the attempt's state was saved, the error's `state` is the id of the
@@ -94,9 +97,10 @@ class Attempt:
         return ids, 0.0 if self._working_since is None else ended - self._working_since
 
     def facts(self) -> dict[str, Any]:
-        """Return what the task has reported about its work, as an object for JSON.
+        """Return what the task has reported about its work, as a JSON object.
 
-        Raises ValueError if the report is too long for the farm, TypeError if it can't be written as JSON.
+        Raises ValueError if the report is too long for the farm or contains NaN or an infinite number; TypeError if the
+        report contains anything else that JSON can't represent.
         """
         text = json.dumps(self._facts, allow_nan=False)
         if len(text) > MAX_FACTS:

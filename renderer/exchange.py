@@ -62,8 +62,9 @@ class Peers(Protocol):
         """Ask the renderer named `renderer` for the array that `question` describes.
 
         Returns:
-            A pair. First: True if that renderer works on the neighbouring window or has its array. Second: the array;
-            None if that renderer doesn't have the array yet. (False, None) if the renderer can't be reached.
+            A pair (known, array). `known` is True if the asked renderer is rendering the neighbouring window or has the
+            array. `array` is None if the asked renderer doesn't have the array yet. If that renderer can't be reached,
+            the pair is (False, None).
         """
         ...
 
@@ -79,8 +80,8 @@ class _InHand:
 class Overlaps:
     """Stores the arrays that lockstep windows on this renderer give to their neighbours.
 
-    For each window of a lockstep group, it also records which renderer last worked on the window. Several threads may
-    call its methods.
+    It also records which renderer was last known to render each window of a lockstep group. Several threads may call
+    its methods.
     """
 
     def __init__(self) -> None:
@@ -89,12 +90,12 @@ class Overlaps:
         self._places: dict[tuple[str, str], str] = {}
 
     def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
-        """Record that this renderer works on the window `key` of the lockstep group `group`.
+        """Record that this renderer renders the window `key` of the lockstep group `group`.
 
         Args:
             here: this renderer's name.
-            places: the names of the renderers that work on the neighbours, by the neighbours' keys. If the farm
-                doesn't know the renderer of a neighbour, the dict has no entry for it.
+            places: the name of the renderer of each neighbouring window, by the window's key. A window whose renderer
+                the farm doesn't know is absent.
         """
         with self._changed:
             members = self._groups.pop(group, {})
@@ -124,8 +125,8 @@ class Overlaps:
         """Answer a renderer that asks for the array of a neighbouring window. Wait up to `seconds` for the array.
 
         Returns:
-            A pair. First: True if this renderer works on that window or has its array. Second: the array; None if this
-            renderer doesn't have the array yet.
+            A pair (known, array). `known` is True if this renderer is rendering the neighbouring window or has the
+            array. `array` is None if this renderer doesn't have the array yet.
         """
         wanted = question.asker, question.round
         with self._changed:
@@ -140,7 +141,7 @@ class Overlaps:
             return array is not None or member().in_hand, array
 
     def place(self, group: str, key: str) -> str:
-        """Return the name of the renderer that last worked on the window `key`; "" if none is known."""
+        """Return the name of the renderer that was last known to render the window `key`; "" if none is known."""
         with self._changed:
             return self._places.get((group, key), "")
 
@@ -180,14 +181,21 @@ class Exchange:
         member: Member,
         finished: Callable[[str], Path | None],
     ):
-        """`finished(neighbour)` returns the neighbour's artifact if the neighbour was done before this attempt began."""
+        """Record that this renderer renders the window of `member`.
+
+        `finished(neighbour)` returns the file with a neighbour's arrays if the neighbour was done before this attempt
+        began; otherwise None.
+        """
         self._overlaps, self._peers, self._hold, self._finished = overlaps, peers, hold, finished
         self._group, self._key, self._here = member.group, member.key, member.renderer
         overlaps.open(self._group, self._key, self._here, member.places)
         self._files: dict[str, Path | None] = {}
 
     def __call__(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Exchange arrays as TaskContext.exchange says. Raises Stopped, also if a neighbour can't be found."""
+        """Exchange arrays as TaskContext.exchange says.
+
+        Raises Stopped if the attempt was stopped, or if a neighbour's renderer can't be found.
+        """
         for key, array in mine.items():
             self._overlaps.give(self._group, self._key, key, number, array)
         return {key: self._theirs(key, number) for key in mine}

@@ -68,8 +68,8 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
     """Return a function that does tasks of every kind with the installed plugins, as a renderer does.
 
     Args:
-        device: the device that the plugins work on. Models stay loaded as long as all of them together fit the
-            device's `vram_bytes`.
+        device: the device that the plugins use. Models stay loaded as long as all of them together fit into three
+            quarters of the device's `vram_bytes`.
         sources: folder or Hugging Face id of each model, by model name. For a model that isn't named here, the default
             of the model's plugin is used.
 
@@ -96,8 +96,9 @@ class LocalJob:
     """Does the tasks of one job, and gives each task the artifacts of the earlier tasks.
 
     Attributes:
-        files: the file of every artifact. Each key is a pair: first, the key of the task that made the artifact ("" for
-            the job's media); second, the artifact's name. If you put another file here, later tasks fetch that file.
+        files: the file of every artifact, by the pair (task, name). `task` is the key of the task that made the
+            artifact ("" for the job's media), `name` is the artifact's name. If you put another file here, later tasks
+            fetch that file.
         facts: what each task reported in its last attempt, by the task's key. The entry "summary" is the last summary
             that the task gave. A task that reported nothing is absent.
     """
@@ -108,8 +109,8 @@ class LocalJob:
         """Make a job whose tasks can be done.
 
         Args:
-            shared: the part of the plan for all tasks, such as `Plan.shared`.
-            folder: each attempt gets a folder of its own in it.
+            shared: the part of the plan that all tasks share, such as `Plan.shared`.
+            folder: the folder in which each attempt gets a folder of its own.
             work: what `by_plugins` or `by_model` returns, or your own function.
             media: the job's media by name (farm.plan.media_name).
 

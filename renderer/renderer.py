@@ -44,7 +44,7 @@ from renderer.work_folder import attempt_folder, cache_folder, device_folder, mo
 class Renderer:
     """Does the tasks that Ray sends to one device.
 
-    Ray calls `run` in one thread, and `ping` and `answer` in others. So these two return even while a task runs.
+    Ray calls `run` in one thread, and `ping` and `answer` in others. So `ping` and `answer` return even during a task.
 
     Args:
         device: The name of the device.
@@ -81,9 +81,9 @@ class Renderer:
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Wait for an attempt's lease, do its task, and return when the agent has recorded the outcome.
 
-        For a member of a lockstep group, this method starts a thread and returns at once, so that Ray can start the
-        group's other members too. Attempts outside the group wait until all running members have ended. If Ray repeats
-        a call, the repeated call does nothing.
+        For a member of a lockstep group, a new thread does all this and the method returns at once, so that Ray can
+        start the group's other members too. Attempts outside the group wait until all running members have ended. If
+        Ray repeats a call, the repeated call does nothing.
 
         Args:
             payload: a serialized farm.handed.Handed, which describes the task.

@@ -62,7 +62,7 @@ class Wire:
     """A connection to the farm that uploads and downloads artifacts. It stays open from one attempt to the next.
 
     Args:
-        setup: What the agent tells the renderer at its start.
+        setup: The agent's settings for this renderer, such as the daemon's address and the files of the CA and token.
         pause: `pause(seconds)` waits between two tries. It raises Stopped when the attempt has to end.
     """
 

@@ -55,7 +55,7 @@ class Workbench:
     def perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
         """Do a task, and return the files that it made, by artifact name.
 
-        `sources`: for the name of each model, the model's folder or its id on the Hugging Face hub.
+        `sources` maps each model's name to the model's folder or its id on the Hugging Face hub.
         Raises TaskRefused, Stopped, OutOfMemory, and any error of a plugin.
         """
         try:

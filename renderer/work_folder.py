@@ -40,11 +40,11 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
 
     Args:
         home: the node's folder.
-        held: the attempts on which renderers still work, as pairs of an attempt and its device's name. The folders of
-            these attempts stay, and so do half-written inputs of these devices.
+        held: the attempts that renderers still hold, as pairs of an attempt and its device's name. The folders of these
+            attempts stay, and so do the half-written inputs in the caches of their devices.
 
     Returns:
-        How many files and folders were removed.
+        The number of files and folders removed.
     """
     # An attempt that isn't in `held` has ended, or has not begun because it waits for its lease. Renderers can't do
     # this: a device that was removed or renamed has no renderer.

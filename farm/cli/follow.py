@@ -65,7 +65,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
 
 @contextlib.contextmanager
 def submitting(dry_run: bool = False) -> Iterator[None]:
-    """Say, if Ctrl-C interrupts what submits a job, how to learn whether the job exists."""
+    """Tell the user how to check whether a job exists if Ctrl-C interrupts its submission."""
     try:
         yield
     except KeyboardInterrupt:

@@ -40,8 +40,9 @@ def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
     The video gets the frame rate of the clip that it shows first. If `media` has only images, the rate is IMAGES_FPS.
 
     Returns:
-        A pair. First, the frame rate in frames per second. Second, a sentence for the user if the clips have different
-        frame rates: it lists these rates and says which rate the video gets. Otherwise the second is "".
+        A pair (rate, note). `rate` is the frame rate in frames per second. `note` is a sentence for the user if the
+        clips have different frame rates: it lists the clips' rates and says which rate the video gets. Otherwise
+        `note` is "".
 
     Raises:
         InvalidSpec: A file can't be read on this machine.

@@ -64,7 +64,7 @@ class _Program(DetachedProcess):
         return super().environment() | environment_for_children(os.environ) | self._variables
 
     def log_size(self) -> int:
-        """Return the bytes in the program's log, earlier starts included."""
+        """Return the size of the program's log in bytes. The log includes earlier runs of the program."""
         with contextlib.suppress(OSError):
             return self.log_file.stat().st_size
         return 0
@@ -81,7 +81,7 @@ class LocalFarm:
     """A farm on this machine: a daemon and agents. The folder `home` holds the farm's files."""
 
     def __init__(self, home: Path, listen: str | None = None) -> None:
-        """`listen`: the address at which the daemon listens; None: the one in its settings."""
+        """Make the object. The daemon will listen at `listen`; if `listen` is None, at the address in its settings."""
         self.home = absolute(home)
         self._listen = listen
         self._profile = self.home / "client.json"

@@ -46,7 +46,7 @@ _GAP = 2
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
     """Return a client for the farm that this command is about.
 
-    The farm is the one that --profile names. Without --profile, the environment or the farm's home names the farm.
+    The option --profile names the farm's profile. Without --profile, the profile is found as Profile.find describes.
 
     `patience`: seconds for which a call is tried again while no farm answers.
     """

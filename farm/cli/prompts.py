@@ -36,7 +36,7 @@ class AskedPrompts:
 
     Attributes:
         fields: The fields `prompt` and `later_prompts` of the job's spec.
-        notes: Sentences to show to the person, such as that the first frames have no prompt.
+        notes: Sentences to show to the person. One may say, for example, that the first frames have no prompt.
     """
 
     fields: dict[str, Any]
@@ -201,7 +201,8 @@ def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:
         spans: Runs of frames that show the same prompts, in order.
 
     Returns:
-        A line for each run of frames. If there is only one run, no lines, because all frames show the same prompts.
+        A line for each run of frames. The list is empty if there is only one run, because then all frames show
+        the same prompts.
     """
     spans = list(spans)
     if len(spans) < 2:

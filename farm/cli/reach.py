@@ -9,14 +9,15 @@ from farm.wire.addresses import is_loopback, split
 
 
 def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:
-    """Print to standard error at which other addresses the farm can be reached.
+    """Print to standard error the farm's addresses after the first, and this machine's other addresses.
 
     If all of the farm's addresses are loopback addresses, the function also says that no other machine can reach the
     farm.
 
     Args:
         servers: The farm's addresses. The first one isn't printed, because the caller has already printed it.
-        others: This machine's other addresses. Perhaps other machines can't reach the farm at these addresses.
+        others: Addresses of this machine that aren't in `servers`. Other machines may be unable to reach the farm at
+            these addresses.
         whose: The machines that are to reach the farm, as a plural such as "workstations".
     """
     if servers[1:]:

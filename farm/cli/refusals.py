@@ -25,7 +25,7 @@ def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalC
 
     Returns:
         An error with the same message, followed by the file and the frame of each condition that the message names.
-        If the message names no condition, the error itself.
+        If the message names no condition, `error` is returned unchanged.
     """
     numbers = sorted({int(found[1]) for found in _NUMBERED.finditer(str(error))})
     names = [f"conditions.{at} is {_name(conditions[at])}" for at in numbers if at < len(conditions)]

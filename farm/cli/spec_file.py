@@ -57,12 +57,13 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
         file: The path of the file, or "-" for standard input.
 
     Returns:
-        A pair. First, the fields of JobSpec by name, without `conditions`. The only check made on their values is that
-        each numeric field holds a number. Second, the list of conditions, fully checked.
+        A pair (fields, conditions). `fields` has the fields of JobSpec by name, without `conditions` and null fields.
+        Their values aren't checked, except that a numeric field may not hold a text or a boolean, and that names must
+        be texts. `conditions` has the conditions, with all their fields checked.
 
     Raises:
-        InvalidSpec: The file can't be read, has an unknown field, has a numeric field that doesn't hold a number,
-            or has a condition that isn't valid.
+        InvalidSpec: The file can't be read, has an unknown field, has a text or a boolean in a numeric field,
+            has a name that isn't a text, or has a condition that isn't valid.
     """
     text = _text(file)
     fields = _values(text, file)

@@ -138,7 +138,7 @@ class FarmClient:
             conditions: Images and clips for the video, in addition to those of `spec`. A plain path means a file on
                 this machine, placed at frame 0 of the video.
             idempotency_key: If a job was submitted with this key before, the call returns that job and makes no new
-                one. Empty: the call gets a key of its own, so that a repeated request never makes a second job.
+                one. Empty: each call makes a new key, so that a retry within the call never makes a second job.
             progress: Called during uploads.
             destination: The file to which the video will be downloaded later. Its extension, such as ".mp4", is
                 checked before anything is uploaded.
@@ -147,7 +147,7 @@ class FarmClient:
 
         Returns:
             The job in `.job`, its plan in `.plan`, and notes for people in `.notes`. `.existing` is true if an earlier
-            call with this key had made the job.
+            call with the same `idempotency_key` made the job.
 
         Raises:
             InvalidSpec: The farm refuses the job. `field` names the part at fault.
@@ -167,7 +167,7 @@ class FarmClient:
         destination: str | Path | None = None,
         **fields: Any,
     ) -> jobs_pb2.SubmitJobResponse:
-        """Plan a job without storing it. Files on this machine are uploaded, as `submit` does.
+        """Plan a job without storing it. Like `submit`, this method uploads files on this machine.
 
         Args:
             spec: The job; None: `fields` describe the whole job.
@@ -204,9 +204,9 @@ class FarmClient:
         """Return a page of jobs, newest first.
 
         Args:
-            states: Only jobs in one of these states; empty: jobs in every state.
+            states: The states of the jobs to return; empty: all states.
             limit: The most jobs to return, from 1 to 1000; None: 100.
-            before: Only jobs older than this job. For the next page, give the last job of this page.
+            before: A job. Only older jobs are returned. For the next page, give the last job of this page.
 
         Raises:
             NotFound: `before` names no job.
@@ -312,7 +312,7 @@ class FarmClient:
         """Change a job's priority and return the job.
 
         Args:
-            priority: From 0 to 100; higher goes first.
+            priority: The new priority, from 0 to 100. Tasks of jobs with a higher priority run first.
 
         Raises:
             NotFound: There is no such job.
@@ -333,7 +333,7 @@ class FarmClient:
         """Return the tasks of a job. Each task comes after the tasks that it needs.
 
         Args:
-            states: Only tasks in one of these states; empty: tasks in every state.
+            states: The states of the tasks to return; empty: all states.
 
         Raises:
             NotFound: There is no such job.
@@ -474,7 +474,9 @@ class FarmClient:
         return next((Path(one.filename).suffix for one in found if one.id == job.output_artifact_id), "")
 
     def download_sidecar(self, job_id: str, path: str | Path, overwrite: bool = False) -> Path:
-        """Download a finished job's sidecar: the JSON that says how the video was made. Works as `download` does.
+        """Download a finished job's sidecar: the JSON that says how the video was made.
+
+        Like `download`, this method checks the file's checksum and continues a download that broke off.
 
         Args:
             path: The file to write.
@@ -622,8 +624,8 @@ class FarmClient:
         """Return the presets that jobs may name.
 
         Args:
-            model: The model to which the presets are adapted; empty: they aren't adapted. For a distilled model,
-                presets don't set steps, guidance or schedule, because such a model keeps its own.
+            model: The model to which the presets are adapted; empty: they aren't adapted. For a distilled model, the
+                presets leave out steps, guidance, negative prompt and schedule, because the model keeps its own values.
         """
         return list(
             self._call(self._plugins.ListPresets, plugins_pb2.ListPresetsRequest(model=model)).presets

@@ -33,7 +33,7 @@ class Downloads:
     Args:
         artifacts: The farm's artifact service.
         server: The farm's address, as host:port, for errors.
-        patience: For how many seconds to try again if no more bytes arrive.
+        patience: Seconds for which a download is tried again while no more bytes arrive.
     """
 
     def __init__(self, artifacts: ArtifactServiceStub, server: str, patience: float) -> None:

@@ -66,7 +66,7 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
     Args:
         error: The error that gRPC raised.
         server: The farm's address, as host:port.
-        seconds: How many seconds the call took; 0 if this isn't known.
+        seconds: Seconds for which the client tried the call; 0 if this isn't known.
     """
     code, details = error.code(), error.details() or ""
     named = _NAMED.fullmatch(details)

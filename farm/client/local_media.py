@@ -33,7 +33,7 @@ class LocalCondition:
 
 
 def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
-    """Check that the farm would accept these files, so that a bad file is refused before a long upload.
+    """Check that the farm would accept the given files, so that a bad file is refused before a long upload.
 
     Args:
         local: The images and clips to check, each with its index among the job's conditions.

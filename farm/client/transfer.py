@@ -95,7 +95,8 @@ def check_output(path: Path, overwrite: bool) -> None:
         overwrite: Whether a file at `path` may be replaced.
 
     Raises:
-        InvalidSpec: No file can or may be written there. The error names the field "output".
+        InvalidSpec: `path` can't be written, or a file at `path` may not be replaced. The error names the field
+            "output".
     """
     try:
         path.lstat()
@@ -133,7 +134,8 @@ def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
         overwrite: Whether a file at `path` may be replaced.
 
     Raises:
-        InvalidSpec: No file can or may be written at `path`. The error names the field "output".
+        InvalidSpec: `path` can't be written, or a file at `path` may not be replaced. The error names the field
+            "output".
     """
     check_output(path, overwrite)
     durable.give_name(finished, path)

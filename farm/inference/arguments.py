@@ -125,7 +125,7 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
 
 
 def unused_arguments(asked: InferenceConfig) -> list[str]:
-    """Return notes that name the given arguments that have no effect."""
+    """Return a note for each argument of the call that has no effect."""
     given = asked.model_fields_set
     said = []
     if "offload_to_cpu" in given:

@@ -1,6 +1,7 @@
-"""Prepares a call's images and clips, and gives them their places in the job: its conditions.
+"""Prepares the images and clips of a call of `inference.py`, and turns them into the job's conditions.
 
-`farmctl inference` sends what `prepare_conditions` returns. Tests compare the video that it leads to with Lightricks'.
+`farmctl inference` sends the conditions that `prepare_conditions` returns. Tests compare the latents that the farm
+makes from the same conditions with the latents that Lightricks' code makes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from farm.timeline import frames_of, latents_for
 def prepare_conditions(
     job: InferenceJob, asked: InferenceConfig, folder: Path, tell: Callable[[str], object] = lambda text: None
 ) -> tuple[list[LocalCondition], list[str]]:
-    """Prepare a call's images and clips as the original does. Return them as conditions, and notes for the user.
+    """Prepare a call's images and clips as `inference.py` does. Return them as conditions, with notes for the user.
 
     Args:
         job: The job for the call.
@@ -29,7 +30,7 @@ def prepare_conditions(
         tell: Called with a text before each file, because a clip takes a while.
 
     Raises:
-        InvalidSpec: A file can't be read, its pictures are too small, or a video to rework has too few frames.
+        InvalidSpec: A file can't be read, its pictures are too small, or the clip of `input_media_path` is too short.
     """
     found: list[LocalCondition] = []
     notes: list[str] = []

@@ -50,13 +50,14 @@ class Pass(BaseModel):
     Attributes:
         num_inference_steps: The number of steps. None: there is one step for each of `timesteps`.
         timesteps: The noise levels of the steps (above 0, at most 1), from high to low. If None, the schedule sets
-            them. A 0 at the end is left out: a step that begins there changes nothing.
+            them. A 0 at the end is left out, because a step from noise level 0 changes nothing.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.
         skip_final_inference_steps: How many of the schedule's last steps are left out. The last step that remains still
             ends at noise level 0.
         guidance_scale: Strength of classifier-free guidance.
         stg_scale: Strength of spatio-temporal guidance.
-        rescaling_scale: How far to restore the standard deviation after spatio-temporal guidance; 1 is off.
+        rescaling_scale: How far to restore the standard deviation of the model's prediction after spatio-temporal
+            guidance; 0 and 1 are off.
         skip_block_list: Numbers of the transformer blocks that spatio-temporal guidance perturbs.
         guidance_timesteps: The noise levels at which the values of a list apply.
         cfg_star_rescale: Whether to rescale the model's prediction for the negative prompt before guidance, as
@@ -121,7 +122,7 @@ class PipelineConfig(Pass):
         precision: The precision of the transformer.
         sampler: Lightricks' name for the schedule: "from_checkpoint" or "uniform". With any other name, the schedule is
             linear-quadratic.
-        stg_mode: What a transformer block does where spatio-temporal guidance (STG) perturbs it.
+        stg_mode: How spatio-temporal guidance (STG) perturbs a transformer block.
         text_encoder_model_name_or_path: The text encoder.
         text_encoder_max_tokens: The most tokens of a prompt that the text encoder reads.
         prompt_enhancement_words_threshold: A language model rewrites prompts that have fewer words than this. If 0, no
@@ -193,8 +194,8 @@ def find_config(name: str) -> PipelineConfig:
     """Return the config in a file, or one of the configs that Lightricks publishes.
 
     Args:
-        name: The path of a file. If there is no such file, the name of a published config. A folder before that name
-            and ".yaml" after it are ignored.
+        name: The path of a file or the name of a published config. If the file exists, it is read. Otherwise, a folder
+            at the start of `name` and ".yaml" at its end are ignored, and the rest must be the name of a config.
 
     Raises:
         InvalidSpec: There is no such file and no such config, or a key in the config is refused. The error's `field`

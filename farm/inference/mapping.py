@@ -82,8 +82,9 @@ class InferenceJob:
         fields: The fields of JobSpec, except the conditions (the images and clips).
         notes: Notes for the user, such as which settings have no effect.
         media: The images and clips that condition the video.
-        made_over: The path of the video to rework; None if the job makes a new video.
-        implied: The names of options that the config doesn't set. Each has the default of Lightricks' pipeline.
+        made_over: The path of the video to change (`input_media_path`); None if the job makes a new video.
+        implied: The names of the job's options that the config doesn't set. Their values are the defaults of
+            Lightricks' pipeline.
     """
 
     headline: str

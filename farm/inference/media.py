@@ -41,7 +41,7 @@ class Prepared:
     Attributes:
         path: The new file: PNG, or lossless FFV1 in Matroska.
         frames: The number of frames in the new file.
-        cut: The number of frames at the end of the original that the new file lacks.
+        cut: The number of frames that were left out at the end of the original.
     """
 
     path: Path
@@ -93,8 +93,8 @@ def prepare(
 def fitting_frames(has: int, start: int, frames: int) -> int:
     """Return how many frames of a clip are used.
 
-    The number must have the form 8n + 1. It is the largest such number of frames that the clip has and that fit before
-    the video's end.
+    This is the largest number of the form 8n + 1 that exceeds neither the clip's frames nor the video's frames from
+    `start` on.
 
     Args:
         has: The clip's frames.

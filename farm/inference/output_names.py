@@ -16,7 +16,7 @@ _LETTERS = 30
 def words_of(prompt: str, most: int) -> str:
     """Return the prompt's first words in lower case, joined by hyphens.
 
-    Only letters are kept. Words are added as long as the name has at most `most` letters.
+    Only letters are kept. Words are added as long as the result has at most `most` letters, hyphens not counted.
     """
     letters = "".join(letter.lower() for letter in prompt if letter.isalpha() or letter.isspace())
     kept: list[str] = []

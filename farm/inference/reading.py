@@ -35,8 +35,8 @@ def read_pictures(path: Path, count: int) -> Iterator[Image.Image]:
     """Yield the first pictures of an image or clip in RGB.
 
     The pictures of a clip have one frame rate. If the clip's own rate varies, some pictures are the same frame again.
-    If the clip has too few pictures, because frames are dropped, its last picture is repeated; `inference.py` fails
-    then.
+    If fewer than `count` pictures remain because frames are dropped, the last picture is repeated. `inference.py`
+    fails in this case.
 
     Args:
         path: The image or clip.
@@ -93,12 +93,12 @@ def _at_one_rate(path: Path) -> Iterator[Image.Image]:
 
 
 class Pace:
-    """How often each frame of a clip is shown, if one frame after another is taken to a constant rate by ffmpeg.
+    """Finds how often ffmpeg shows each frame of a clip when it converts the clip to a constant frame rate.
 
-    Times and durations are in frames of that rate, from the beginning of the file.
+    Times and durations are in frames of the constant rate. Time 0 is the beginning of the file.
 
     Args:
-        lone: Whether the file has only this stream. Nothing then comes before its first frame.
+        lone: Whether the file has no other stream. The time before the first frame is then left out.
     """
 
     def __init__(self, lone: bool) -> None:
@@ -107,11 +107,11 @@ class Pace:
         self._before = [0, 0, 0]
 
     def take(self, at: Fraction, lasts: Fraction) -> tuple[int, int]:
-        """Return how often the previous frame is shown again, and how often this one is shown.
+        """Take the clip's next frame. Return how often to show the previous frame again, and how often the new one.
 
         Args:
-            at: When this frame is shown.
-            lasts: How long this frame is shown.
+            at: The time at which the clip shows the new frame.
+            lasts: The time for which the clip shows the new frame.
         """
         time, length = float(at), float(lasts)
         if time != round(time):

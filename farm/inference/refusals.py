@@ -40,7 +40,7 @@ def in_its_words(
         error: The error with which the farm refused the job.
         config: The config of the call.
         media: The path of each image and clip as the user gave it, in the order of the job's conditions.
-        made_over: Whether the first of `media` is the video that the job reworks.
+        made_over: Whether the first of `media` is the video that the job changes (`input_media_path`).
     """
 
     def label(number: int) -> str:

@@ -75,7 +75,7 @@ def probe(
 
     Args:
         max_frames: The most frames that the file may have, at its own frame rate.
-        as_stored: Whether an animated image counts as its first picture (see `open_still`).
+        as_stored: Whether to treat an animated image as a still of its first picture (see `open_still`).
 
     Raises:
         MediaError: The file can't be read, is truncated, or is neither a clip nor an image. Also raised if the file has
@@ -172,8 +172,8 @@ def resample_times(
     """Choose the source frame that each output frame shows, when a clip gets a new frame rate.
 
     Output frame k shows the source frame that is on screen k/fps seconds after the first. A source frame is on screen
-    until the next source frame appears. A source frame that is late by at most a sixteenth of an output frame counts as
-    on time.
+    until the next source frame appears. A source frame that is late by at most a sixteenth of an output frame's
+    duration counts as on time.
 
     Args:
         pts_seconds: The presentation time of each source frame in seconds, in order.

@@ -161,8 +161,8 @@ def is_tiff(head: bytes) -> bool:
 def unread_tiff(tags: Mapping[int, Any]) -> str | None:
     """Recognise a TIFF that the farm's media reader would misread.
 
-    The reader uses Pillow. Pillow 13 can't read these kinds of TIFF, or it returns a black, white, scrambled or
-    negative picture.
+    The reader uses Pillow. There are kinds of TIFF that Pillow 13 can't read, or that it turns into a black, white,
+    scrambled or negative picture.
 
     Args:
         tags: The tags of the file's first picture (TIFF 6.0). Their values are numbers, or sequences of numbers.

@@ -1,8 +1,8 @@
 """Tell people what the farm's media reader ignores in a clip or image.
 
 Each text names one ignored part, such as "its subtitles are dropped". There are texts only about losses that may
-surprise people. So an ordinary clip from a phone or camera has few. Callers put the name of the file before each text,
-as in "clip 2: its subtitles are dropped".
+surprise people, so there are few for an ordinary clip from a phone or camera. Callers put the name of the file before
+each text, as in "clip 2: its subtitles are dropped".
 
 Pure: no I/O.
 """

@@ -1,7 +1,7 @@
 """Probes clips and images in child processes, for the daemon.
 
-The files may come from anybody, and a file can make a decoder crash, take all memory or never end. In a child process
-this doesn't stop the daemon: only the file is refused. The child process calls farm.media.clips.probe.
+The files may come from anybody, and a file can make a decoder crash, take all memory or never end. If that happens
+in a child process, the daemon goes on and only refuses the file. The child process calls farm.media.clips.probe.
 """
 
 from __future__ import annotations

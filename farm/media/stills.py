@@ -69,9 +69,9 @@ def open_still(path: Path, *, as_stored: bool = False) -> Still | None:
 
     Args:
         path: The file.
-        as_stored: Whether to take a file as Pillow opens it: the first picture of an animated PNG, WebP or GIF, and in
-            transparent parts the colours stored there. Otherwise an animation and a GIF are no image, and transparent
-            parts are black.
+        as_stored: If True, an animated PNG, WebP or GIF gives its first picture, and transparent parts keep the colours
+            stored in the file. If False, animated PNGs and all GIFs count as no image, animated WebPs raise MediaError,
+            and transparent parts become black.
 
     Raises:
         MediaError: The file can't be read, is empty, is a broken image, or is of a kind that Pillow would misread.

@@ -44,7 +44,7 @@ class DeviceFit:
 class Fit:
     """What each device of the farm could do for one job.
 
-    `homeless` has the tasks that no device can ever take: the reason by the task's key.
+    `homeless` has the keys of the tasks that no device can ever take, each with the reason.
     """
 
     devices: tuple[DeviceFit, ...]
@@ -152,7 +152,7 @@ def waits_for(
     """Return a sentence that says what a job waits for; "" if the job doesn't wait.
 
     A job doesn't wait if it has ended, if one of its tasks runs, or if its next task is about to start. The sentence
-    and the arguments are the same as for `summary`.
+    is that of `summary` without the job's state. The arguments mean the same as for `summary`.
     """
     known = job == JobState.PAUSED or (fit and fit.homeless) or any(
         task.state == TaskState.READY and task.reason for task in tasks

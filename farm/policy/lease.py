@@ -83,7 +83,7 @@ class SentHeartbeats:
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:
-        """Return when the lease ends that the daemon grants in its answer to a heartbeat.
+        """Return the end of the lease that the daemon grants in its answer to a heartbeat.
 
         The method then forgets this heartbeat and all earlier ones.
 

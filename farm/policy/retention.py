@@ -1,4 +1,4 @@
-"""How long the farm keeps artifacts that only ended jobs need: intermediate results, and uploads.
+"""How long the farm keeps artifacts that are needed only by ended jobs: intermediate results, and uploads.
 
 Pure: no clock, no I/O. The store removes the artifacts that `surplus` returns.
 """
@@ -14,10 +14,10 @@ LEAST_UPLOAD_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Keeping:
-    """How long, and up to what total size, the farm keeps artifacts that only ended jobs need.
+    """How long, and up to what total size, the farm keeps artifacts that are needed only by ended jobs.
 
     The farm removes these artifacts once their job has been over for `seconds`. While all of them together take more
-    than `max_bytes`, the farm removes the oldest earlier.
+    than `max_bytes`, the farm removes the oldest of them sooner.
     """
 
     seconds: float
@@ -25,15 +25,16 @@ class Keeping:
 
     @property
     def upload_seconds(self) -> float:
-        """For how many seconds an upload that no job uses is kept: `seconds`, but at least a day."""
+        """The number of seconds for which an upload that no job uses is kept: `seconds`, but at least a day."""
         return max(self.seconds, LEAST_UPLOAD_SECONDS)
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """Artifacts that only ended jobs need: the results of one job, or one upload.
+    """Artifacts that are needed only by ended jobs: the results of one job, or one upload.
 
-    `size`: their size in bytes. `ended_at`: when the last job that needed them ended, in Unix seconds.
+    `size`: their size in bytes. `ended_at`: when the last job that needed them ended, in Unix seconds. For an upload
+    that no job has used, `ended_at` is when it was stored.
     """
 
     id: str  #: the id of the job that made them, or of the uploaded artifact
@@ -42,14 +43,14 @@ class Leftover:
 
 
 def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
-    """Return which leftovers the farm must remove now. A leftover is artifacts that only ended jobs need.
+    """Return which leftovers the farm must remove now. See `Leftover`.
 
     A leftover is removed once it has been kept for `keeping.seconds`. While all leftovers together take more than
-    `keeping.max_bytes`, the oldest leftovers are removed earlier.
+    `keeping.max_bytes`, the oldest leftovers are removed sooner.
 
     Args:
         oldest: The leftovers, oldest first. The list may stop before the newest, because the oldest are removed first.
-        kept: The total size of all leftovers in bytes, also of those that aren't in `oldest`.
+        kept: The total size of all leftovers in bytes, including those that aren't in `oldest`.
         keeping: The limits of retention.
         now: The present time in Unix seconds.
     """

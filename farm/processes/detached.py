@@ -35,7 +35,7 @@ def running_in(folder: Path) -> dict[str, int | None]:
     The function reads only lock files and pid files, so it doesn't need the settings of the processes.
 
     Returns:
-        A mapping with a key for each process: the process's name. The value is the pid, or None if it is unknown.
+        A mapping from the name of each process to its pid, or to None if the pid is unknown.
     """
     found: dict[str, int | None] = {}
     for lock in sorted(folder.glob("*.lock")):

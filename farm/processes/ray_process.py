@@ -171,8 +171,8 @@ class _RayNode(DetachedProcess):
     def node_id(self, timeout: float = 0.0) -> str:
         """Return Ray's id of the node, once the control store has registered the node.
 
-        Raises TimeoutError if the node isn't registered within `timeout` seconds, RuntimeError if it has ended, and
-        DamagedFile if its state file is damaged: then only a new start helps.
+        Raises TimeoutError if the node isn't registered within `timeout` seconds, RuntimeError if the node has ended,
+        and DamagedFile if its state file is damaged. A node with a damaged state file must be started anew.
         """
         deadline = time.monotonic() + timeout
         remedy = (
@@ -195,7 +195,7 @@ class _RayNode(DetachedProcess):
             time.sleep(0.05)
 
     def running_with(self, option: str) -> str:
-        """Return the text after `option` in the running process's command line; "" if none runs."""
+        """Return the text after `option` in the command line of the node's process; "" if it doesn't run."""
         for process in self.family()[:1]:
             with contextlib.suppress(psutil.Error):
                 for argument in process.cmdline():

@@ -203,7 +203,7 @@ class Artifacts:
             return connection.scalar(one) is not None
 
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return those of the given artifact ids that the database contains, in whatever state.
+        """Return which of the given artifact ids the database contains. The artifacts may be in any state.
 
         The query first waits for all writes that are under way. So ids that these writes record are found too.
 

@@ -102,7 +102,7 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Return whether an attempt that the farm took for lost can go on.
+    """Return whether an attempt that was thought lost can go on.
 
     The attempt can go on if its device is still free for its task. Locks, drains and the workstation's owner don't
     matter here, because they don't stop running attempts.

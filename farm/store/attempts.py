@@ -32,7 +32,7 @@ _OUTPUT = "video"
 
 
 class Attempts:
-    """Gives tasks to devices, and records how these attempts end. An attempt is one try of a task on a device.
+    """Dispatches attempts to devices, and records how the attempts end. An attempt is one try of a task on a device.
 
     A task's epoch is a number that grows with each new attempt. A report counts only if it names the present epoch of
     the task (compare-and-set).
@@ -75,7 +75,7 @@ class Attempts:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
-        """Extend the leases of the attempts that a node reports as running. Return the live ones among them.
+        """Extend the leases of the attempts that a node reports as running, and return the live attempts.
 
         An attempt that was only dispatched becomes running. An attempt that was thought lost becomes running again,
         unless the task now has another attempt or the device now has other work.
@@ -286,8 +286,8 @@ class Attempts:
             now: The present time in CLOCK_BOOTTIME seconds.
 
         Returns:
-            A pair for each ended attempt: first, the attempt; second, its Settlement, which says what else changed. The
-            caller must tell the nodes to stop these attempts.
+            Pairs of an ended attempt and its Settlement, which says what else changed. The caller must tell the nodes
+            to stop the ended attempts.
         """
 
         def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:

@@ -195,7 +195,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
 
 
 def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
-    """Set tasks to ready that waited only for this task. Return the ids of these tasks, in the order of the graph."""
+    """Make the tasks that waited only for this task ready. Return their ids, in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
         select(needed.c.id)

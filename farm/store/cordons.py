@@ -38,7 +38,8 @@ def begin_drain(
 
     Args:
         name: The node's name, for the farm's list of events.
-        grace: For how many seconds from now the node's attempts may still run. None: until they end by themselves.
+        grace: The number of seconds from now during which the node's attempts may still run. None: they run until they
+            end by themselves.
         reason: Why the node is drained, for people.
         asked_by: Who asked for the drain.
     """
@@ -122,7 +123,7 @@ def lock(transaction: Transaction, node_id: str, name: str, device: str, reason:
 def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> list[str]:
     """Unlock a device, or the node and all its devices if `device` is "".
 
-    Returns the names of the devices that were locked. "" in this list stands for the node as a whole.
+    Returns the names of the devices that were locked. The list contains "" if the node as a whole was locked.
     """
     connection = transaction.connection
     which = [locks.c.node_id == node_id, *([locks.c.device == device] if device else [])]

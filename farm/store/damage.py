@@ -58,8 +58,8 @@ def make_again(
         for other in _in_lockstep_after(connection, maker.id):
             if other.id != attempt.id:
                 why = (
-                    f"the result of {maker.key} is damaged. This attempt belongs to a group of windows that are "
-                    "rendered together, and the group needs that result"
+                    f"the result of {maker.key} is damaged; the windows of this attempt's group are rendered together, and "
+                    f"they need the result of {maker.key}"
                 )
                 ended = endings.end(transaction, other, Cause.DAMAGED_INPUT, why)
                 stop.append(ended[0])

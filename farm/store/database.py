@@ -165,9 +165,9 @@ class Database:
         Args:
             who: A name of this process, shown to other processes that want to lead.
             after: An epoch. The new epoch is higher than this one.
-            lived: A function that is called if the database is empty. It returns the place where an earlier farm
-                stored artifacts, or "" if there is none. A place means that this farm's database has been lost, so
-                RecordLost is raised.
+            lived: A function that is called if the database is empty. It returns where an earlier farm stored
+                artifacts, or "" if it finds no such artifacts. If it finds some, the earlier farm's database is lost,
+                and RecordLost is raised.
 
         Raises:
             LedByAnother: Another process leads.
@@ -259,10 +259,10 @@ class Database:
         """Return what the database contains.
 
         Returns:
-            Three values. First, the names of all tables. Second, the names of the tables that have rows; the tables
-            `leader` and `alembic_version` are left out. Third, the epoch of the last leader; 0 if there was none.
-            If an SQLite database is damaged, the first list is empty, the second list holds only a text that says so,
-            and the epoch is 0.
+            A tuple of three values: the names of all tables; the names of the tables that have rows, except `leader`
+            and `alembic_version`; and the epoch of the last leader, 0 if there was no leader. For a damaged SQLite
+            database, the list of all tables is empty, the list of tables with rows holds only a text that says
+            "a damaged database", and the epoch is 0.
         """
         try:
             with self.read() as connection:
@@ -351,7 +351,7 @@ def _answering() -> Iterator[None]:
 
 
 def parse(url: str) -> URL:
-    """Parse the URL of a database that the farm can work on. Raises UnusableDatabaseUrl."""
+    """Parse the URL of the farm's database. Raises UnusableDatabaseUrl if the farm can't use such a database."""
     accepted = "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
     try:
         parsed = make_url(url)

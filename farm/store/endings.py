@@ -93,10 +93,10 @@ def end_all(
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End the attempts `found` without results, and return the ended attempts.
+    """End all attempts in `found` without a result, and return the ended attempts.
 
     `cause`: the kind of failure, such as a silent node. Only a kind that never fails a job is allowed, because the
-    caller isn't told of a failed job.
+    return value can't say that a job failed.
     """
     return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
@@ -111,7 +111,7 @@ def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> li
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Let an attempt go on that was thought lost.
+    """Let an attempt that was thought lost go on.
 
     The attempt becomes running again, and keeps its artifacts. The time limit for its next step begins now.
     """

@@ -65,8 +65,7 @@ class Jobs:
             media: The ids of the job's media artifacts in the order of its conditions; None: the ids in the spec.
 
         Returns:
-            A pair: first, the job; second, whether the job already existed. The second is True if an earlier call
-            with this key had stored the job.
+            A pair of the job and a bool. The bool is True if an earlier call with this key had already stored the job.
 
         Raises:
             KeyReused: The key was used with another spec.
@@ -118,8 +117,8 @@ class Jobs:
         Args:
             states: Return only jobs in these states; empty: in any state.
             limit: The most jobs to return.
-            before: Return only jobs older than the job with this id. For the next page, give the last job of this page.
-                "": the first page.
+            before: Return only jobs older than the job with this id. To get the next page, give the id of the last job
+                of the page before. "": the first page.
 
         Raises:
             NotFound: The job `before` is unknown.
@@ -158,7 +157,7 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Find the unfinished tasks for which the job's waiting tasks wait.
+        """Find, for each waiting task of the job, the unfinished tasks that it needs.
 
         Returns:
             A dict. Each key is the id of a waiting task. Each value holds the keys of the unfinished tasks that this
@@ -226,9 +225,10 @@ class Jobs:
             return end_job(transaction, job_id, job.state, JobState.CANCELLED)
 
     def pause(self, job_id: str) -> JobRecord:
-        """Pause the job: none of its tasks is dispatched any more, but running attempts go on. Return the job.
+        """Pause the job, and return it. Its running attempts go on, but no more of its tasks are dispatched.
 
-        A job that is already paused stays as it is.
+        One exception: while a lockstep group of the job runs, tasks of the group are still dispatched. A job that is
+        already paused stays as it is.
 
         Raises:
             NotFound: There is no such job.

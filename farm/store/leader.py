@@ -61,8 +61,8 @@ class Lock(Protocol):
     def mark(self, epoch: int) -> None:
         """Record the present leader's epoch outside the database.
 
-        An epoch is a number that rises with each new leader. If the database is lost later, the farm notices the loss
-        by the recorded epoch.
+        An epoch is a number that rises with each new leader. If the database is lost later, the recorded epoch shows
+        that the farm had a database.
         """
         ...
 
@@ -70,8 +70,8 @@ class Lock(Protocol):
 class FileLock:
     """A lock on a file beside an SQLite database. The file holds the name and the epoch of the last leader.
 
-    An epoch is a number that rises with each new leader. The file is never removed, because by the file's epoch the
-    farm notices if the database was lost or replaced by an older copy.
+    An epoch is a number that rises with each new leader. The file is never removed, because the file's epoch shows
+    the farm whether the database was lost or replaced by an older copy.
     """
 
     def __init__(self, path: Path, who: str):

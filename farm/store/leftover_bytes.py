@@ -1,4 +1,4 @@
-"""Keeps the total size of what ended jobs leave behind, so that the farm needn't add it up every minute.
+"""Keeps the total size of what ended jobs leave behind, so that the farm needn't compute the total every minute.
 
 The total is the only row of the table `leftovers`. It includes:
 - the intermediate results of ended jobs. The column `jobs.leftover_bytes` has their size for each job.

@@ -54,7 +54,7 @@ class Lookup:
 
         Args:
             reference: What was typed: an id, the beginning of an id, or a name.
-            field: The field in which it was typed, for the error.
+            field: The field in which the reference was typed. The error Ambiguous names this field.
 
         Raises:
             NotFound: No job matches.
@@ -72,12 +72,12 @@ class Lookup:
         """Return the task that somebody named.
 
         Args:
-            reference: What was typed: the id of a task, or JOB/KEY.
-            field: The field in which it was typed, for the error.
+            reference: What was typed: the id of a task, the beginning of an id, or JOB/KEY.
+            field: The field in which the reference was typed. The error Ambiguous names this field.
 
         Raises:
             NotFound: No task matches.
-            Ambiguous: Several jobs match JOB.
+            Ambiguous: Several tasks match the beginning of an id, or several jobs match JOB.
         """
         with self._database.read() as connection:
             found = _tasks(connection, reference)
@@ -96,7 +96,7 @@ class Lookup:
 
         Args:
             reference: What was typed: an id, the beginning of an id, or a name.
-            field: The field in which it was typed, for the error.
+            field: The field in which the reference was typed. The error Ambiguous names this field.
 
         Raises:
             NotFound: No node matches.

@@ -49,7 +49,7 @@ class Nodes:
             version: The version of the node's software.
             boot_id: An id of the machine that changes whenever the machine boots.
             devices: The devices that the node offers.
-            models: For each model that the node offers: the model's name, and the hash of the weights.
+            models: The models that the node offers. Each is a pair of the model's name and the hash of its weights.
             ray_node_id: The id of the node's raylet; "": the node has no raylet.
             reason: Why the node must get no work; "": the node may get work.
             held: The id and epoch of attempts that have ended, and whose ends the node will report next. These
@@ -150,13 +150,13 @@ class Nodes:
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
-        """Record that the node runs no renderer, raylet or attempt any more. This completes a drain of the node.
+        """Record that the node runs no renderer, raylet or attempt any more. A draining node is then drained.
 
         Attempts that still count as running on the node are ended, and their tasks are tried again.
 
         Args:
             held: The id and epoch of attempts that have ended, and whose ends the node will report next. This call
-                doesn't end these attempts. While any of them counts as running, the drain isn't complete.
+                doesn't end these attempts. While any of them counts as running, the node stays draining.
 
         Returns:
             The attempts that were ended.
@@ -191,7 +191,8 @@ class Nodes:
         already drained, nothing changes.
 
         Args:
-            grace: For how many seconds from now the node's attempts may go on; None: as long as they take.
+            grace: The number of seconds from now during which the node's attempts may still run. None: they run until
+                they end by themselves.
             reason: Why the node is drained, for people.
             asked_by: Who asked for the drain.
 
@@ -206,8 +207,8 @@ class Nodes:
         """Correct the deadlines of drains, after the daemon was restarted or had no database for a while.
 
         Deadlines are in CLOCK_BOOTTIME seconds. This clock starts at 0 whenever the machine boots, so after a reboot an
-        old deadline can be much too late. No deadline may be further away than the drain's grace, the time that was
-        given to running tasks. A deadline that is further away is set to the drain's grace from now.
+        old deadline can be much too late. So no deadline may be further away than the drain's whole grace period: a
+        later deadline is moved to now plus that period.
         """
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
@@ -247,7 +248,7 @@ class Nodes:
         """Unlock a device, or the node and all its devices if `device` is "".
 
         Returns:
-            The names of the devices that were unlocked. The name "" stands for the node as a whole.
+            The names of the devices that were unlocked. The list contains "" if the node as a whole was locked.
 
         Raises:
             NotFound: There is no such node or device.
@@ -327,8 +328,8 @@ class Nodes:
         Only online nodes count. If no online node offers the model, offline nodes count instead.
 
         Returns:
-            The hash of each version of the weights, with the number of nodes that offer it. Empty if no node offers
-            the model.
+            A dict from the hash of each version of the weights to the number of nodes that offer that version. Empty
+            if no node offers the model.
         """
         with self._database.read() as connection:
             known = connection.execute(select(nodes.c.state, nodes.c.models)).all()

@@ -1,8 +1,7 @@
 """Puts devices that fail the tasks of several jobs into quarantine. The functions use the caller's transaction.
 
 A device gets a strike when it fails a task, but only one strike for each job. When a device finishes a task, its
-strikes are deleted. When a job fails on several devices, the job is at fault. The strikes for
-that job are then deleted.
+strikes are deleted. When a job fails on several devices, the job is at fault, so all strikes for that job are deleted.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def select_jobs() -> AnySelect:
 def payload_of(row: AnyRow) -> Payload:
     """Return a task's payload, from a row of the tasks table.
 
-    To the type checker `row.payload` is Any, and so could be read by key. A Payload can't.
+    The type checker sees `row.payload` as Any, so code could read it by key. Reading a Payload by key is a type error.
     """
     return Payload(row.payload)
 
@@ -83,7 +83,7 @@ def payload_of(row: AnyRow) -> Payload:
 def shared_of(row: AnyRow) -> JobJson:
     """Return the part of a job's plan that all its tasks get, from a row of the jobs table.
 
-    To the type checker `row.shared` is Any, and so could be read by key. A JobJson can't.
+    The type checker sees `row.shared` as Any, so code could read it by key. Reading a JobJson by key is a type error.
     """
     return JobJson(row.shared)
 
@@ -204,7 +204,7 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
 
 
 def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozenset[str]:
-    """Return the names of those lockstep groups of the jobs in which at least one task has a live attempt.
+    """Return the names of the jobs' running lockstep groups. A group runs if any of its tasks has a live attempt.
 
     The tasks of a lockstep group wait for each other at every step. If one of them loses its attempt, the task must be
     dispatched again, even if the job is paused. Otherwise the other tasks would wait for ever, and occupy their

@@ -56,8 +56,9 @@ class Store:
             wall: Returns Unix seconds, for the times that people read.
             terms: How many failures the farm tolerates.
             boot: Returns seconds of CLOCK_BOOTTIME, for deadlines and durations.
-            lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
-                there is none. If there is such a place, the earlier farm's database is lost, and RecordLost is raised.
+            lived: A function that is called if the database is empty. It returns where an earlier farm stored
+                artifacts, or "" if it finds no such artifacts. If it finds some, the earlier farm's database is lost,
+                and RecordLost is raised.
 
         Raises:
             LedByAnother: Another process leads.

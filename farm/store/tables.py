@@ -6,11 +6,11 @@ with every job that the farm has done. The tables say where an artifact's file i
 A farm does jobs for years, and the rows of ended jobs stay. So no statement of the farm's daily work may read
 all rows of ended jobs. Two rules ensure this:
 - An index on a state is partial: it covers only rows whose state will change again. SQLite would use an index on all
-  states even in a query for committed artifacts, although most artifacts are committed. Before ANALYZE, SQLite can't
-  know how many rows have a state.
+  states even in a query for committed artifacts, although most artifacts are committed. Until ANALYZE has
+  run, SQLite can't know how many rows have which state.
 - Statements name states as literals (see `_word`). Only then do databases see that they can use a partial index.
 
-A test runs EXPLAIN on every such statement in both databases.
+A test runs EXPLAIN on every statement of the daily work, on SQLite and on PostgreSQL.
 """
 
 from __future__ import annotations

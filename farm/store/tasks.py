@@ -1,4 +1,4 @@
-"""The database transactions on tasks that placement uses. Placement chooses a device for each ready task."""
+"""Transactions about tasks, used by placement. Placement chooses a device for each ready task."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Tasks:
         ]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
-        """Return the lockstep groups of these jobs. A lockstep group is tasks that run at the same time.
+        """Return the lockstep groups of these jobs. A lockstep group is a set of tasks that run at the same time.
 
         Returns:
             A mapping from each group's name to its tasks that haven't succeeded, in the order of the job's graph.

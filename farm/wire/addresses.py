@@ -149,11 +149,11 @@ def servers(
 
     Returns:
         A pair of tuples of addresses, each host:port. The first tuple is for workstations. The second tuple has this
-        machine's other addresses, and is usually empty. There are four cases:
+        machine's other addresses, but is empty except in the second of these four cases:
 
         - `advertise` isn't empty. The first tuple is `advertise`.
-        - `listen` stands for all addresses (0.0.0.0 or ::). The first tuple has the address at which Ray runs or would
-          run. Only in this case, the second tuple has this machine's other addresses.
+        - The host in `listen` is 0.0.0.0 or ::, which means all addresses. The first tuple has the address at which Ray
+          runs or would run.
         - The host in `listen` is a name that means loopback on this machine (127.0.1.1 on Debian). The first tuple has
           that loopback address, because on other machines the name may mean another address.
         - In all other cases, the first tuple has the address in `listen`.
@@ -211,7 +211,7 @@ def in_cluster(
     1. `node_ip`.
     2. The first address in `advertise` that belongs to this machine. Entries that belong to a router, or can't be
        resolved now, are skipped.
-    3. The address of the host in `listen`. If that host stands for all addresses, `kept` chooses one of them.
+    3. The address of the host in `listen`. If that host means all addresses (see `is_any`), `kept` chooses one.
 
     Args:
         node_ip: The setting ray.node_ip; "" if it isn't set.

@@ -1,6 +1,6 @@
 """The values of the API's enums in words: for example, "running" for JOB_STATE_RUNNING.
 
-The words of the enums of states are the values of the states in farm.states.
+For an enum of states, such as JobState, the words are the values of the enum of the same name in farm.states.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ def node_message(
         node: The node's record.
         renderers: The names of the node's devices that have a running renderer.
         trouble: A function that gets a node id and a device name. It returns why the device has no renderer.
-        model_troubles: Why the node can't run a model that it should run, by model.
+        model_troubles: The models that the node should run but can't, each with the reason.
         upgrade: What to do about the node's version; "" if nothing.
         now: The time in seconds of CLOCK_BOOTTIME.
     """

@@ -19,7 +19,7 @@ _OPTIONAL = ("steps", "guidance_scale", "width", "height", "fps")
 def plugin_messages(offers: Mapping[str, Iterable[Any]]) -> list[plugins_pb2.Plugin]:
     """Return one API message for each model, strategy, sampler, guidance and output format that plugins provide.
 
-    `offers`: these objects by their kind, such as "sampler".
+    `offers` maps each kind, such as "sampler", to what plugins provide of this kind.
     """
     return [_plugin(kind, offer) for kind, some in offers.items() for offer in some]
 

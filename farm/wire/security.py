@@ -141,7 +141,7 @@ class Authority:
         return f"node.{base64.urlsafe_b64encode(node_id.encode()).decode()}.{proof}"
 
     def admits(self, join_secret: str) -> bool:
-        """Return whether a node that registers may join: whether `join_secret` is this farm's."""
+        """Return whether a node that registers with `join_secret` may join: the secret must be this farm's."""
         return _same(join_secret, self.join_secret)
 
     def verify(self, token: str) -> Identity:

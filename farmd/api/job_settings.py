@@ -1,4 +1,4 @@
-"""Reads from the stored plan of a job with which settings the job is denoised."""
+"""Reads the settings with which a job is denoised from the job's stored plan."""
 
 from __future__ import annotations
 

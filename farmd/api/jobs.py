@@ -60,7 +60,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         fits: Fits,
         loading: Callable[[], Mapping[str, str]] = dict,
     ):
-        """`loading` returns the models that devices load at this moment, by the id of the waiting attempt."""
+        """`loading` returns the ids of the attempts that wait for a model to load, each with the model's name."""
         self._store, self._intake, self._changes, self._fits = store, intake, changes, fits
         self._loading = loading
         self._wake, self._stop = wake, stop

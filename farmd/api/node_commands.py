@@ -1,4 +1,4 @@
-"""Turns what the daemon tells a node agent into messages of the API."""
+"""Turns the daemon's commands to node agents into messages of the API."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     ) -> nodes_pb2.ForgetNodeResponse:
         """Remove a node from the farm's database.
 
-        If the node's agent is still connected, it is told to end. Otherwise the node would join again at once.
+        If the node's agent is still connected, the daemon tells it to end, so that the node doesn't join again at once.
         """
         node = await self._node(request.node)
         await asyncio.to_thread(self._store.nodes.forget, node.id)

@@ -24,7 +24,7 @@ def standings(store: Store, tasks: Tasks) -> dict[str, UnfinishedTask]:
         tasks: Tasks of one job, each with its attempts.
 
     Returns:
-        A dict from each task's id to its UnfinishedTask.
+        A dict from each task's id to its UnfinishedTask. Tasks that have succeeded are in it too.
     """
     unmet = store.jobs.unmet(tasks[0][0].job_id) if tasks else {}
     return {

@@ -31,7 +31,7 @@ DELIVERY_SECONDS = 10.0
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     """Serves calls about tasks. The answers come from the store.
 
-    If a log has not been uploaded yet, it is fetched from the agent of the node that has it.
+    If a log has not been uploaded yet, the service fetches it from the agent of the node that has it.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ class OwnerWatch:
         renderers: Renderers,
         changed: Callable[[], None],
     ):
-        """`changed()` is called when the node begins or stops to take work, or the reason changes."""
+        """`changed()` is called when the node starts or stops taking work, or when `reason` changes."""
         self._settings, self._look, self._home = settings, look, home
         self._renderers, self._changed = renderers, changed
         self._terms = OwnerTerms(settings.idle, settings.grace)

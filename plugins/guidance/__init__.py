@@ -1,1 +1,1 @@
-"""Guidance: combines several answers of a model into one velocity for a denoising step."""
+"""Guidance: combines several predictions of a model into one velocity for a denoising step."""

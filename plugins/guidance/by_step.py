@@ -53,13 +53,13 @@ class Scales:
         stg: Strength of spatio-temporal guidance; 0 is off. This guidance needs one more prediction of the model,
             with some of its transformer blocks perturbed.
         rescale: Strength of rescaling. Guidance changes the standard deviation of the prediction; rescaling moves it
-            back to its value before guidance. Which number means "off" depends on the dialect.
+            back to its value before guidance. Which number means "off" depends on `dialect`.
         blocks: Numbers of the perturbed transformer blocks.
         levels: The noise levels (0 to 1) of the entries, from high to low; empty if each setting has only one entry.
         perturbation: What a perturbed block does.
         star: Whether to use CFG-Zero*. CFG-Zero* scales the prediction for the negative prompt to fit the prediction
             for the prompt, before guidance combines both predictions.
-        skip_above: Noise level above which the model doesn't run (only in ComfyUI's dialect); 1 is off.
+        skip_above: Noise level above which the model doesn't run (only if `dialect` is ComfyUI's); 1 is off.
         dialect: The program whose conventions these settings follow.
     """
 
@@ -81,7 +81,8 @@ class StepGuidance:
     Attributes:
         cfg: Strength of classifier-free guidance; 1 is off.
         stg: Strength of spatio-temporal guidance; 0 is off.
-        rescale: Strength of rescaling; 0 is off, 1 is full. Both dialects have this scale here.
+        rescale: Strength of rescaling; 0 is off, 1 is full, for Lightricks' and ComfyUI's settings alike. (In `Scales`,
+            1 is off for Lightricks' settings.)
         blocks: Numbers of the perturbed transformer blocks.
         skips: Whether this step runs without the model.
     """
@@ -111,7 +112,8 @@ class StepGuidance:
 def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
     """Return which entry of a list of guidance settings applies at a step's noise level.
 
-    The result is the entry's index. Neither program takes the entry with the nearest noise level.
+    The result is the entry's index. Neither Lightricks' program nor ComfyUI takes the entry with the nearest noise
+    level.
 
     Args:
         levels: The noise level of each entry, from high to low.

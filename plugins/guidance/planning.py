@@ -86,8 +86,8 @@ class LightricksOptions(Options):
 class ComfyuiOptions(Options):
     """The options of the guidance "comfyui", which are settings of ComfyUI-LTXVideo's node STG Guider Advanced.
 
-    The node has other names for four of them. Its settings of adaptive projected guidance (apply_apg, apg_cfg_scale,
-    eta and norm_threshold) aren't offered.
+    The node has other names for four of these options. Its settings of adaptive projected guidance (apply_apg,
+    apg_cfg_scale, eta and norm_threshold) aren't offered.
     """
 
     other_names: ClassVar[Mapping[str, str]] = {

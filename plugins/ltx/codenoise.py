@@ -58,7 +58,8 @@ def given(estimate: np.ndarray, weights: Sequence[float]) -> np.ndarray:
         weights: The window's weight in each of these latents.
 
     Returns:
-        The m latents with a weight above 0, float16 [C, m, h, w]. Both windows average these rounded numbers.
+        The m latents with a weight above 0, float16 [C, m, h, w]. Both windows compute the average from these
+        rounded numbers.
     """
     # float16 halves the network traffic, and is more exact than bfloat16.
     return estimate[:, [weight > 0 for weight in weights]].astype(np.float16)
@@ -73,7 +74,7 @@ def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np
         weights: The left window's weight in each of the k shared latents; the right window's is 1 minus this.
 
     Returns:
-        float32 [C, k, h, w].
+        The average, float32 [C, k, h, w].
 
     Raises:
         ValueError: The estimates' shapes don't fit each other, or don't fit the weights.

@@ -1,10 +1,10 @@
-"""The conditions of a window: known latents that guide its denoising, with their places and strengths.
+"""The conditions of a window: known latents that guide its denoising, each with a position and a strength.
 
 At strength 1 a known latent stays as it is. At a strength s below 1, noise is mixed into the latent up to noise level
 1 - s, and the latent is denoised from there.
 
-Frames and latents are counted from the start of the window. Latent 0 stands for frame 0 alone. Every later latent i
-stands for frames 8i - 7 to 8i.
+Frames and latents are counted from the start of the window. Latent 0 holds frame 0 alone. Every later latent i
+holds frames 8i - 7 to 8i.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Replace:
         latents: The known latents, [C, k, h, w].
         start: The index of the first replaced latent in the window, counted from 0.
         strength: From 0 to 1; at 1 the known latents stay as they are.
-        made: Whether another window made these latents. False: they come from an image or clip given with the job.
+        made: True if another window made these latents; False if they come from an image or clip given with the job.
     """
 
     latents: torch.Tensor
@@ -48,8 +48,8 @@ class Extra:
         noise: Noise of the same shape as ``latents``; not needed at strength 1.
         shares: How much each of the window's K prompts applies to each extra latent, float32 [K, k]. If None, an extra
             latent uses the values of the window's own latent at the same time.
-        made: Whether another window made these latents, or they are a sink. False: they come from an image or clip
-            given with the job.
+        made: True if another window made these latents, or if they are a sink. False if they come from an image or
+            clip given with the job and aren't a sink.
     """
 
     latents: torch.Tensor

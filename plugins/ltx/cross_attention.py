@@ -61,7 +61,11 @@ class ByLatent:
         attention_mask: torch.Tensor | None = None,
         image_rotary_emb: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """[B, N, D] of video tokens [B, N, D] and text tokens [B, T, D]; the mask is what ``rows`` say already."""
+        """Return the attention's output, [B, N, D], for video tokens [B, N, D] and text tokens [B, T, D].
+
+        The mask isn't used, because ``rows`` say which text tokens each video token sees. The rotary embedding isn't
+        used either.
+        """
         made = [
             self._row(attn, hidden_states[at : at + 1], encoder_hidden_states[at : at + 1], row)
             for at, row in enumerate(self._rows)

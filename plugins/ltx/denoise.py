@@ -53,8 +53,8 @@ class Denoiser:
 
     Args:
         ltx: The model.
-        prompt: One prompt for the whole window; or several prompts, with how much each of the n latents shows each
-            prompt.
+        prompt: One prompt for the whole window; or several prompts, with the share of each prompt in each of the n
+            latents.
         noise: The window's noise, float32 [C, n, h, w]. Its shape is also the window's size.
         sigmas: The noise levels of the schedule, from high to low; the last one is 0.
         fps: Frames per second of the video. Each window's time begins at 0.
@@ -66,9 +66,9 @@ class Denoiser:
         conditions: Known latents that guide the denoising.
         base: Latents [C, n, h, w], needed if ``sigmas`` begin below 1. The window then begins as
             (1 - sigmas[0])·base + sigmas[0]·noise.
-        cond_noise_scale: How much noise to add to conditions of strength 1 that no window made, which makes motion
-            livelier. At each step, cond_noise_scale·sigma²·cond_noise is added; 0 adds none.
-        cond_noise: Returns the noise of a step for ``cond_noise_scale``, in the shape of ``State.latents``.
+        cond_noise_scale: How much noise to add to conditions of strength 1 with ``made`` False. The noise makes motion
+            livelier. Each step adds cond_noise_scale·sigma² times the noise of ``cond_noise``; 0 adds none.
+        cond_noise: Returns a step's noise, shaped as ``State.latents``. Needed if ``cond_noise_scale`` is above 0.
 
     Raises:
         ValueError: An argument doesn't fit; the error names it.
@@ -192,14 +192,14 @@ class Denoiser:
         """Return the state after one more step.
 
         Tokens of a condition (known latents) have the condition's strength s. They don't change until sigma has fallen
-        to 1 - s. If sigma is still higher at the last step, LTXConditionPipeline leaves these tokens noisy. Here the
-        last step denoises them.
+        to 1 - s. If sigma is still above 1 - s at the last step, LTXConditionPipeline leaves these tokens noisy, but
+        this method denoises them.
 
         Args:
             state: The state before the step.
             settle: Needed only for a window that is denoised in lockstep with its neighbours. It is called with each
                 clean estimate of the step, [C, n, h, w]. It returns the estimate on which the window and its
-                neighbours agree. All these windows call it equally often.
+                neighbours agree. The window and its neighbours must all call it the same number of times.
         """
         number, latents = state.step, self._shaken(state)
         tokens, times = latents.flatten(1).T[None], self._times[number].reshape(1, 1)

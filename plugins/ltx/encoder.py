@@ -57,8 +57,8 @@ def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
     Args:
         frames: Length of the clip: 8n + 1 frames.
         pixels: Pixels of one frame.
-        at_a_time: About how many pixels to encode at once. A stretch has no more frames than that allows, except that
-            every stretch has enough frames for one latent.
+        at_a_time: About how many pixels to encode at once. A stretch has the largest multiple of 8 frames that fits,
+            but at least 8. The first stretch has one frame more, and the last may be shorter.
 
     Raises:
         ValueError: ``frames`` is not 8n + 1.

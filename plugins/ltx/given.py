@@ -1,6 +1,6 @@
 """Replaces frames of the rendered video by given frames, that is, by the job's own images and clips.
 
-The frames are replaced as pixels, because replacing latents would not be exact: a latent stands for eight frames, and a
+The frames are replaced as pixels, because replacing latents would not be exact: a latent holds eight frames, and a
 clip may end within these eight. This module also measures how much given frames differ from the rendered frames that
 they replace.
 """
@@ -33,9 +33,9 @@ MOST_NOTES = 10
 class RestoredSpan:
     """Given frames that replace rendered frames, with a fade on both sides.
 
-    The rendered frames just before and after the given frames are changed too, so that the picture doesn't jump. The
-    difference between the nearest given frame and the frame that it replaces is added to them, less and less with the
-    distance.
+    The rendered frames just before and after the given frames are changed too, so that the picture doesn't jump. To
+    each of these frames, a part of one difference is added: the nearest given frame minus the rendered frame that it
+    replaces. The part shrinks with the distance to that given frame.
 
     Attributes:
         first: The number of the first rendered frame that is replaced.
@@ -53,7 +53,7 @@ class RestoredSpan:
     def over(self, frame: np.ndarray, number: int) -> np.ndarray:
         """Return the final picture of a frame of the video, uint8 RGB [height, width, 3].
 
-        This is a given frame, a rendered frame changed by the fade, or the rendered frame itself.
+        The result is a given frame, a rendered frame changed by the fade, or the rendered frame itself.
 
         Args:
             frame: The rendered frame, uint8 RGB [height, width, 3].
@@ -79,7 +79,7 @@ class RestoredSpan:
         Args:
             frame: The rendered frame, uint8 RGB [height, width, 3].
             number: The frame's number in the video.
-            seen: A pair of slices: the rows and the columns that the delivered video shows. Only these are compared.
+            seen: A pair of slices: the rows and the columns that the delivered video shows. Only this part is compared.
         """
         if not self.first <= number < self.first + len(self.shown):
             return None
@@ -120,15 +120,15 @@ class Difference:
 
 
 def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
-    """Return a report on the differences, for people and for programs.
+    """Return a report on how much the rendered frames differ from the given frames, for people and for programs.
 
     Args:
         differences: At least one difference.
 
     Returns:
-        A pair. The first value is a sentence. The second is an object for JSON, with all measured values in "given".
-        Its "notes" has a sentence for each of the worst differences (a PSNR below NOT_FOLLOWED), at most MOST_NOTES of
-        them. If there are more, one more sentence counts the rest. "notes" is missing if no difference is that large.
+        A pair. The first value is a sentence. The second is an object for JSON, with two keys. "given" has all measured
+        values. "notes" has sentences about the images and clips with a PSNR below NOT_FOLLOWED: one for each of the
+        worst, up to MOST_NOTES, then one that counts the rest. If no PSNR is below NOT_FOLLOWED, "notes" is missing.
     """
     found = sorted(differences, key=lambda one: (one.db, one.frame))
     missed = [one for one in found if one.db < NOT_FOLLOWED]

@@ -50,7 +50,7 @@ def extent(path: Path) -> tuple[int, int]:
     """Return which latents of the video's timeline a file contains.
 
     Returns:
-        A pair of indices: first, of the first latent; second, of the latent after the last.
+        A pair: the index of the first latent, and the index after the last latent.
     """
     with safe_open(path, "pt") as file:
         start = int(file.metadata()["start"])
@@ -108,10 +108,10 @@ def assemble(
         fetch: `fetch(key)` returns the file that holds the latents of the task `key`.
         start: Index of the result's first latent.
         stop: Index after the result's last latent.
-        patches: Keys of tasks. Their latents then replace assembled latents at the same indices.
+        patches: Keys of tasks whose latents replace the assembled latents at the same indices.
 
     Returns:
-        float32 [C, stop - start, h, w].
+        The assembled latents, float32 [C, stop - start, h, w].
 
     Raises:
         ValueError: The pieces leave a gap.

@@ -93,7 +93,7 @@ def latent_noise(
     Args:
         seed: Seed of the job.
         stage: Number of the stage that uses the noise. Each stage gets different noise.
-        step: Number of the use of noise within the stage, such as a sampling step.
+        step: Number of the use of noise within the stage. Each sampling step, for example, has a number of its own.
         start: First latent.
         stop: The latent after the last one.
         channels: Channels of a latent.

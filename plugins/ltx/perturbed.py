@@ -1,7 +1,7 @@
 """Perturbs some transformer blocks (turns off their self-attention), for Lightricks' spatio-temporal guidance (STG).
 
 STG compares two predictions: the model's normal one, and one that the model makes with perturbed blocks. It moves the
-result away from the second.
+result away from the prediction with perturbed blocks.
 
 Source: LTX-Video, transformer3d.py and attention.py, `skip_layer_strategy`.
 """

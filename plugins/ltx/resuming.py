@@ -4,7 +4,7 @@ The saved state is a safetensors file. The file holds the array "latents", float
 metadata gives the format, the step, and the fingerprint of the task (farm.rendering.TaskContext).
 
 Windows in lockstep don't use such files. If such a window is lost, it begins again from its first step. It then catches
-up with its neighbours, because the neighbours keep all arrays that they have given to it.
+up with its neighbours, because their renderers keep all estimates that it has to get from them.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class Joined:
         latents: the joined latents, [C, k, h, w].
         cut: the index, 0 … k, of the first latent from the right window. None if all k latents are blended.
         disagreement: how much the windows disagree, one value for each of the k latents (see ``join``).
-        kept: the standard deviation after blending divided by that before blending: the lowest value of all k latents,
-            from 0 to 1.
+        kept: the part of the standard deviation that blending keeps (or would keep, if the windows are joined by a
+            cut): the lowest value of all k latents, from 0 to 1.
     """
 
     latents: torch.Tensor
@@ -107,9 +107,9 @@ def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.T
 
 
 def levelled(latents: torch.Tensor) -> torch.Tensor:
-    """Return a patch in which the colour changes evenly: the latents around a failed seam, [C, n, h, w].
+    """Return the latents around a failed seam, [C, n, h, w], with their colour made to change evenly.
 
-    The windows on the two sides of a failed seam often differ in colour. A sudden change of colour within the patch
+    The windows on the two sides of a failed seam often differ in colour. A sudden change of colour between the latents
     would be visible. Therefore each channel's mean changes evenly from the second latent to the last. The first latent,
     which is rendered but not used, gets the mean of the second latent.
     """

@@ -111,13 +111,13 @@ def decode_chunks(
         first: the first frame to decode.
         last: the frame after the last frame to decode. None: all frames from ``first`` on.
         decode_timestep: the timestep at which VAEs of 0.9.1 and later decode, 0 … 1.
-        noise_scale: how much noise is mixed into the latents for these VAEs, 0 … 1.
+        noise_scale: how much noise is mixed into the latents for VAEs of 0.9.1 and later, 0 … 1.
 
     Yields:
         Frames in order, uint8 RGB [f, 32h, 32w, 3]. f is as large as the memory bound allows.
 
     Raises:
-        ValueError: a wrong shape, an empty range of frames, missing noise, or a VAE whose decoder draws noise itself.
+        ValueError: a shape or the range of frames is wrong, noise is missing, or the VAE's decoder draws noise itself.
     """
     # The last two blocks, which need the memory, run on spans of time, but see the frames to both sides as far as they
     # reach. Frames that are only halo aren't computed at full size.

@@ -54,8 +54,8 @@ def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
     """Return a hash, ``"sha256:…"``, of the names and contents of a model's files.
 
     The hash covers model_index.json, and the configs, tokenizer files and safetensors of each component named in
-    model_index.json. A latent upsampler counts as a component even if it isn't named there. Other files don't change
-    the hash. Neither does the place of the folder.
+    model_index.json. A latent upsampler counts as a component even if it isn't named there. The hash doesn't
+    depend on other files, or on where the folder is.
 
     Args:
         folder: the model's diffusers folder.

@@ -1,4 +1,4 @@
-"""What the planner must know about samplers: their options, and how often each runs the model at a step.
+"""What the planner must know about samplers: their options, and how many times each sampler runs the model in a step.
 
 This module imports no torch.
 """

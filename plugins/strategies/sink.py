@@ -29,9 +29,12 @@ def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None =
             images or clips at strength 1.
 
     Returns:
-        The sink. None if the model doesn't use sinks, or if the window contains an image or clip given at strength 1.
-        If the user gave no such image or clip: None for the window at the start of the timeline, and for every window
-        if `chain` is None.
+        The sink. None in these cases:
+
+        - The model doesn't use sinks.
+        - The window contains an image or clip given at strength 1.
+        - The user gave no image or clip at strength 1, and either the window is at the start of the timeline, or
+          `chain` is None.
     """
     # The sink is always a latent that stands for a single frame, the first. Any other latent stands for eight frames,
     # and a clip doesn't begin with such a latent.

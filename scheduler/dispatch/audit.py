@@ -1,4 +1,4 @@
-"""A regular audit that finds running attempts on which no renderer works.
+"""A regular audit that finds attempts that the store calls running, although no renderer runs them.
 
 Usually an expired lease or an agent's report ends such an attempt before the audit runs. So each attempt that the audit
 finds points to a bug in the farm.
@@ -22,7 +22,7 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Find attempts that the store calls running, although no renderer works on them.
+    """Find attempts that the store calls running, although no renderer runs them.
 
     Times are in seconds of the daemon's CLOCK_BOOTTIME. A node that isn't connected can't name its attempts. So this
     function doesn't return an attempt of such a node until the attempt's lease has run out.
@@ -30,12 +30,12 @@ def missed(
     Args:
         live: All attempts that have not ended.
         held: A dict from each connected node's id to the attempts that the node named in its last heartbeat.
-        since: The first of the two values that the previous call returned.
+        since: The dict that the previous call returned.
         patience: The seconds that an attempt may lack a renderer before it is reported.
 
     Returns:
-        A pair: first, a dict from the id of each found attempt to the time when an audit first found the attempt;
-        second, a list of those found attempts that have lacked a renderer for at least `patience` seconds.
+        A dict from the id of each found attempt to the time when an audit first found this attempt; and a list of the
+        attempts that were first found at least `patience` seconds ago.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

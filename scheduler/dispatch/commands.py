@@ -1,6 +1,7 @@
-"""What the daemon tells a node agent after its welcome, as plain values: commands, and answers to what the agent sent.
+"""Commands for a node agent, and answers to an agent's messages, as plain values.
 
-`farmd.api.node_commands` turns them into messages of the API.
+The daemon sends them after Welcome, its answer to the agent's Hello. `farmd.api.node_commands` turns the values into
+messages of the API.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ class RenewRaylet:
 
 @dataclass(frozen=True)
 class GrantLeases:
-    """Answer a heartbeat. `attempts` (id and epoch) are the heartbeat's attempts that may go on; its others are over.
+    """Answer a heartbeat: grant a lease to each of the heartbeat's attempts that may go on.
 
-    `heartbeat` is the heartbeat's sequence number. The leases count from the moment at which the heartbeat was sent.
+    - `heartbeat`: the heartbeat's sequence number. The leases count from the moment when the heartbeat was sent.
+    - `attempts`: the attempts (id and epoch) that get a lease. The heartbeat's other attempts are over.
     """
 
     heartbeat: int
@@ -67,9 +69,9 @@ class GrantLeases:
 
 @dataclass(frozen=True)
 class AcknowledgeCompletion:
-    """Tell the agent that its completion has arrived, so that the agent need not keep the completion any longer.
+    """Tell the agent that its report of a completed attempt has arrived, so that the agent needn't keep the report.
 
-    `committed`: False if the completion came too late to be used.
+    `committed`: False if the report came too late, so that the attempt's result isn't used.
     """
 
     journal_number: int

@@ -27,7 +27,7 @@ class DrainStep:
 
     - `stop`: attempts that the daemon must tell the node to stop.
     - `give_back`: attempts that the daemon must end in the store, so that other devices take their tasks.
-    - `leave`: True if the node has no attempts left and may leave.
+    - `leave`: True if the node is drained and has no attempts left. It may then end its renderers and its raylet.
     """
 
     stop: tuple[AttemptRecord, ...] = ()
@@ -47,20 +47,20 @@ def next_step(
     connected: bool,
     now: float,
 ) -> DrainStep:
-    """Decide the next step for a node that may be drained. Times are in CLOCK_BOOTTIME seconds.
+    """Decide the next step for a node, whether or not it is drained. Times are in CLOCK_BOOTTIME seconds.
 
-    A drained node without attempts may leave. Once the drain is due:
+    A drained node without attempts may end its renderers and its raylet. Once the drain is due:
     - An attempt that no renderer has begun is given back: it ends, so that another device takes its task.
-    - The node is told to stop each other attempt, and reports when the attempt has ended.
-    - If no report comes within the attempt's grace plus STOP_TIMEOUT_SECONDS, the attempt is given back too. Until
+    - The node is told to stop every attempt that a renderer has begun. It reports when the attempt has ended.
+    - If no report comes within `grace(attempt)` + STOP_TIMEOUT_SECONDS seconds, the attempt is given back too. Until
       then, no other device renders the attempt's task.
 
     Args:
         drain: the node's drain; None if the node isn't drained.
         live: the node's attempts that have not ended.
         told: a dict from an attempt's id to the time at which the daemon told the node to stop this attempt.
-        connected: whether the node's agent is connected. If not, the node isn't told to stop anything, and the
-            attempts end when their leases run out.
+        connected: whether the node's agent is connected. If not, the node isn't told to stop anything. An attempt
+            that a renderer has begun then ends when its lease runs out.
         now: the time.
     """
     if drain is None:

@@ -36,7 +36,7 @@ class Session:
     - `job_of`: the job of each attempt on the node, by attempt id.
     - `progress_at`: when an attempt's progress was last written to the store, by attempt id.
     - `ray_address`: the address of the Ray head that the daemon has sent to the node.
-    - `held`: the attempts (id and epoch) on which the node works according to its last heartbeat.
+    - `held`: the attempts (id and epoch) that the node named in its last heartbeat.
     - `loading`: the model that the node is loading for an attempt, by attempt id.
     - `trouble`: why a device has no renderer, by device.
     - `ray_trouble`: why the node has no raylet; "" if nothing has gone wrong.
@@ -63,7 +63,7 @@ class Session:
     loading: dict[str, str] = field(default_factory=dict)
 
     def forget_except(self, attempt_ids: set[str]) -> None:
-        """Forget all attempts except `attempt_ids`. The node no longer works on the forgotten attempts."""
+        """Forget all attempts except `attempt_ids`, because the node no longer runs the other attempts."""
         for remembered in (self.job_of, self.progress_at):
             for attempt_id in remembered.keys() - attempt_ids:
                 del remembered[attempt_id]
@@ -166,7 +166,7 @@ class Sessions:
         return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """Return the attempts on which nodes work, according to each node's last heartbeat.
+        """Return the attempts that each connected node named in its last heartbeat.
 
         Returns:
             A mapping from the id of each connected node to its attempts. Each attempt is a pair: its id and its epoch.

@@ -37,8 +37,8 @@ def slots_of(
         now: The present time in Unix seconds.
         warm: Returns the models in a device's memory; None if they aren't known. Called with (node id, device).
         starting_for: Returns how many more seconds a device's renderer needs to start. Called with (node id, device).
-        lacks: Returns the models that a node should have but doesn't: the reason by model name. The key "" stands for
-            all models. Called with the node id.
+        lacks: Returns a mapping from each model that a node should have but lacks to the reason. The key "" means all
+            models. Called with the node id.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -94,7 +94,7 @@ def ready_task(
 
     Args:
         record: The task as the store returns it.
-        passed_over: For how many seconds the task has waited for a faster device although another device was free.
+        passed_over: The seconds for which the task has waited for a faster device, although another device was free.
         models: Facts about models, by model name. With them the function computes how many bytes a device has to load.
     """
     task = record.task

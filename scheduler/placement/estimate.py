@@ -29,8 +29,8 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
     Once the task has done a step, each remaining step is expected to take as long as the finished steps did on average.
     Before the first step, the whole task is expected to take `flops` / `rate` seconds and a little more.
 
-    If that time passes without a step, the function returns how many seconds the task is late. So the result for a
-    stuck task grows, and other tasks stop waiting for its device.
+    If a task is still before its first step after the time expected for the whole task, the function returns how many
+    seconds the task is late. So the result for a stuck task grows, and other tasks stop waiting for its device.
 
     Args:
         flops: The FLOPs of the task.
@@ -105,7 +105,7 @@ def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTas
 
 
 def member_of(task: PlannedTask) -> LockstepTask:
-    """Return a planned window of a lockstep group in the form (LockstepTask) that placement works with.
+    """Return a planned window of a lockstep group as a LockstepTask, the form that placement takes.
 
     A planned task has no id yet, so the task's key serves as the member's task id.
     """

@@ -60,7 +60,7 @@ def place(
         groups: The unfinished tasks of each lockstep group, by group.
 
     Returns:
-        The assignments of tasks to devices, and the reason why each other task waits.
+        The assignments of tasks to devices, and the reason why each of the remaining tasks waits.
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)

@@ -72,7 +72,7 @@ def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
 
 
 def group_incomplete(key: str) -> str:
-    """Return why a lockstep group (windows that start together) waits if its window `key` isn't ready."""
+    """Return the sentence for a lockstep group (windows that start together) whose window `key` isn't ready yet."""
     return f"starts together with the other windows; {key} isn't ready yet"
 
 

@@ -41,7 +41,7 @@ class Slot:
     """A device on which tasks can be placed.
 
     - `models`: maps the name of each model on the node to the hash of the model's weights.
-    - `busy`: True if the device works on a task now. That task takes about `busy_for` more seconds.
+    - `busy`: True if the device does a task now. That task takes about `busy_for` more seconds.
     - `usable`: True if the device takes work. If not, `reason` says why.
     - `rates`: the device's speed with each model, in FLOPs a second. For all other models, the speed is
       `flops_per_second`.
@@ -49,7 +49,7 @@ class Slot:
     - `starting_for`: how many more seconds the device's renderer needs to start.
     - `local`: True if the device is on the daemon's host, so that artifacts cross no network.
     - `lacks`: the models that the node should have but lacks. Maps the name of each of them to the reason. The key ""
-      stands for all models.
+      means all models.
     """
 
     node_id: str
@@ -96,7 +96,7 @@ class Assignment:
 class Placement:
     """The result of placement: which tasks get which device, and why the other tasks wait.
 
-    - `waiting`: maps the id of each other task to a sentence that says why the task waits.
+    - `waiting`: maps the id of each task without a device to a sentence that says why the task waits.
     - `passed_over`: the ids of tasks that wait for a busy device, although another device is free. Such a
       task would end later on the free device.
     """

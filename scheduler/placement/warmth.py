@@ -28,7 +28,7 @@ class Warmth:
         self._up_since: dict[Device, float] = {}
 
     def up(self, device: Device, now: float) -> None:
-        """Record that the device's renderer started at `now` (in seconds). A start recorded earlier stays."""
+        """Record that the device's renderer started at `now` (in seconds), unless its start is already recorded."""
         self._up_since.setdefault(device, now)
 
     def starting_for(self, device: Device, now: float) -> float:

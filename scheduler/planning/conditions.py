@@ -48,14 +48,14 @@ class Placed:
 
     - `before`: how many copies of the first frame are put before the image or clip.
     - `after`: how many copies of the last frame are put after the image or clip.
-    - `encoded`: the latents to which the padded image or clip is encoded. The first of these latents stands for a
-      single frame. It is dropped unless the image or clip begins the video.
+    - `encoded`: the latents to which the padded image or clip is encoded. The first of these latents shows only a
+      single frame. It is dropped unless the image or clip begins the video, or `beside` has this latent.
     - `whole`: the latents that show nothing but the image or clip; None if there are none.
     - `loose`: the frames in latents that also show something else, as ranges [first, last).
-    - `points`: the first and the last frame, each only if it is in `loose`. The model gets each of these frames as a
-      single image.
-    - `beside`: the clip's first latents, which the model sees beside the video's own latents at the same time; None
-      if there are none. The model makes the video's latents there by itself.
+    - `points`: the first and the last frame of the image or clip, each only if it is in `loose`. The model gets each of
+      these frames as a single image.
+    - `beside`: the clip's first latents, if the model sees them as additional latents; None otherwise. The clip doesn't
+      replace the video's own latents at these times: the model makes them.
     """
 
     before: int
@@ -116,8 +116,8 @@ def place_media(piece: PreparedMedia, frames: int, lead: int, placing: Placing =
         piece: The image or clip.
         frames: The number of delivered frames.
         lead: How many frames are rendered before the first delivered frame.
-        placing: How images and clips are placed. The number of latents beside the video's own applies only to clips
-            of 8n + 1 frames that begin at a multiple of 8.
+        placing: How images and clips are placed. `placing.beside` applies only to a clip of 8n + 1 frames that begins
+            after delivered frame 0, at a rendered frame whose number is a multiple of 8.
 
     Raises:
         ValueError: The image or clip doesn't lie within the delivered frames.
@@ -180,8 +180,9 @@ def _beside(first: int, last: int, most: int) -> Placed:
 def source_of(media: Sequence[PreparedMedia], frames: int, placing: Placing = FILLING) -> int | None:
     """Return the index in `media` of the clip that the job reworks; None if the job reworks none.
 
-    A job reworks a clip that covers all of its `frames` frames at a strength below 1, or below what `placing` says. If
-    there are several such clips, it reworks the one with the highest strength.
+    To rework a clip is to noise its latents and denoise them again. A job reworks a clip that covers all `frames`
+    frames of the video, if the clip's strength is below `placing.rework_below`. If there are several such clips, the
+    job reworks the one with the highest strength.
     """
     over = [
         index
@@ -213,8 +214,8 @@ def _anchor(index: int, at: Placed) -> Anchor:
 def longest(strength: float, frames: int, placing: Placing) -> int:
     """Return how many frames a clip of the given strength may have in a video of `frames` frames.
 
-    If the clip is only reworked and frames aren't shifted, it may also have the frames that are rendered after the
-    video's end, because a latent holds 8 frames.
+    The usual limit is `frames`. If the job would rework the clip and `placing.fill` is False, the clip may also cover
+    the surplus frames of the video's last latent.
     """
     reworked = strength < placing.rework_below and not placing.fill
     return frames_of(latents_for(frames)) if reworked else frames
@@ -249,9 +250,8 @@ def check_apart(media: Sequence[PreparedMedia], frames: int, placing: Placing = 
                 if (span, piece.strength) == (same, earlier.strength):
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
-                        f"must not be {earlier.strength:g}, the strength of conditions.{other}; both conditions cover "
-                        f"all {frames} frames, and the job reworks only the stronger condition; give "
-                        "different strengths",
+                        f"must differ from {earlier.strength:g}, the strength of conditions.{other}, because both clips cover "
+                        f"all {frames} frames: the job makes a new version of the clip with the greater strength",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:

@@ -73,7 +73,10 @@ class Denoising:
         )
 
     def evaluations(self, sigmas: Sequence[float]) -> int:
-        """Return how many velocities the sampler needs for a window with the schedule `sigmas`."""
+        """Return how many predictions the sampler needs for a window with the schedule `sigmas`.
+
+        A prediction counts once, however many forward passes its guidance takes.
+        """
         return sum(self.sampler.evaluations(len(sigmas) - 1))
 
     def idle_steps(self, sigmas: Sequence[float]) -> int:

@@ -40,8 +40,8 @@ class SourceFrames:
     def within(self, first: int, last: int) -> list[GivenSpan]:
         """Return the runs of given frames that change any rendered frame from `first` to `last` - 1.
 
-        Each run replaces rendered frames. It also changes a few rendered frames before and after those, so that the
-        picture doesn't jump.
+        Each run replaces rendered frames. A few rendered frames before and after the replaced frames change too, so
+        that the picture doesn't jump.
         """
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)

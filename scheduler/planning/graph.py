@@ -126,8 +126,8 @@ class Graph:
     def check_blocks(self, laid_out: Sequence[Window]) -> None:
         """Raise InvalidSpec if the guidance perturbs a block that its model lacks, at any step of a window or a heal.
 
-        The guidance may choose its blocks by noise level. Windows that refine, and heals, begin at other levels than the
-        job's schedule.
+        The guidance may choose its blocks by noise level. A heal, or a window that refines other latents, begins at
+        another noise level than the job's schedule. So this method checks the schedules of all windows and heals.
         """
         joins = len(self.timeline.cuts) > 1
         schedules = {(window.sigmas, window.model or self.model.name) for window in laid_out}

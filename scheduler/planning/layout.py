@@ -79,10 +79,10 @@ def share_out(
         latents: The length of the timeline in latents.
         overlap: How many latents neighbouring windows share.
         longest: The greatest length of a window in latents.
-        shortest: The smallest length of a window in latents. Only in layouts of equally long windows may windows be
-            shorter.
-        least: The smallest length in latents that is allowed in any layout. Only a layout of a single window may be
-            shorter.
+        shortest: The smallest length of a window in latents. In a layout of equally long windows, a window may be
+            shorter than `shortest`, but not shorter than `least`.
+        least: The smallest length of a window, in latents, in any layout of several windows. If a layout has only one
+            window, this window may be shorter.
         flops: Returns the FLOPs of a window of a given length in latents. They must rise with the length.
         memory: Returns the bytes of memory of a window of a given length in latents. They must rise with the length.
 

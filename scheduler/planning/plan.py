@@ -43,8 +43,8 @@ _SKIP_THE_BEGINNING = ("timesteps", "skip_initial_inference_steps")
 def strategy_of(spec: JobSpec) -> str:
     """Return the name of the spec's strategy.
 
-    If the spec names no strategy, the strategy is chosen by the spec alone. So the same job gives the same video on any
-    farm.
+    If the spec names no strategy, the choice depends only on the spec's other fields, never on the farm. So the same
+    job gives the same video on any farm.
     """
     return spec.strategy or (
         "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
@@ -76,8 +76,8 @@ def make_plan(
         media: The images and clips given with the job, in the order of the spec's conditions. This order doesn't change
             the result.
         candidates: The devices for which the length of windows is chosen if the spec's layout is "farm".
-        storyboard: A pair: first, another model that draws the storyboard (a small draft of the whole video); second,
-            the hash of that model's weights. None if the job's model draws the storyboard.
+        storyboard: Another model, which draws the storyboard (a small draft of the whole video), and the hash of that
+            model's weights. None if no other model draws a storyboard.
         sampler: The facts of the sampler.
         guidance: The facts of the guidance.
         offers: All installed plugins by kind, such as {"sampler": …}. They are used to check the spec's options. An

@@ -190,7 +190,8 @@ def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], re
     A move takes a few latents from one window to another, or from one decode span to another. The search repeats moves
     until no move makes the job end sooner. It also ends once the layouts that it has tried have TASKS tasks in all.
 
-    Each layout is simulated once for each fixed time per task in OVERHEADS. The longest result counts.
+    Each layout is simulated several times, with each value in OVERHEADS as the fixed seconds of a task. The longest of
+    the resulting times counts.
 
     Args:
         layout: The layout to begin with.

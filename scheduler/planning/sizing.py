@@ -146,7 +146,8 @@ class Sizing:
             )
         except ValueError as error:
             raise InvalidSpec(
-                "layout", f"'farm' needs an online device that can render with {timeline.model.name}: {error}"
+                "layout",
+                f"the value 'farm' needs an online device that can render with {timeline.model.name}: {error}",
             ) from None
         sized = replace(timeline, cuts=cuts)
         found = self.strategy.lay_out(sized)

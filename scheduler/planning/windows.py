@@ -1,6 +1,6 @@
 """Geometry of overlapping windows: where seams lie, which task each latent comes from, and what is decoded together.
 
-A window's first latent stands for a single frame. This latent is called the run-up. It is dropped unless the window
+A window's first latent shows only a single frame. This latent is called the run-up. It is dropped unless the window
 starts at latent 0. The other latents that a window shares with its left neighbour are the seam of the two windows.
 
 All indices count latents from the start of the rendered video. Pure.
@@ -23,7 +23,7 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     """Return the seam of each pair of neighbouring windows.
 
     A seam consists of the latents that both windows have, except the first of them. The right window's version of
-    that first latent isn't used, because there the latent stands for only one frame.
+    that first latent isn't used, because this version shows only one frame.
 
     Raises:
         ValueError: Neighbours share fewer than two latents, or a window has no latent outside its seams.
@@ -68,8 +68,8 @@ def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ..
     then falls. At all other shared latents both weights are above 0 (as in plugins.ltx.blend.ramp).
 
     Returns:
-        For each pair of neighbours: first, the range of latents that they share; second, the left window's weight at
-        each of these latents.
+        For each pair of neighbours, the range of latents that they share, and the left window's weight at each of
+        these latents.
 
     Raises:
         ValueError: Neighbours share fewer than two latents, or a window has no latent outside its seams.
@@ -142,10 +142,10 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 
 
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
-    """Return consecutive spans for decoding.
+    """Return consecutive spans for decoding, each of a given length.
 
     Args:
-        reaches: For each span, how many latents are decoded: the span's own latents and its halo.
+        reaches: The number of latents that are decoded for each span: the span's own latents and its halo.
         halo: The latents of the halo on each side of a span that borders on another span.
 
     Returns:

@@ -51,8 +51,8 @@ class Batch:
     """B windows of N tokens.
 
     - ``clean``, float32 [B, N, C]: the latents that the model has to learn.
-    - ``base`` [B, N, C]: the latents that a window refines. These are the latents of its storyboard, enlarged. If the
-      window has no storyboard, they are the same as ``clean``.
+    - ``base`` [B, N, C]: the enlarged latents of the storyboard that a window refines. If the window has no storyboard,
+      they are the same as ``clean``.
     - ``cap`` [B, N]: the highest sigma (noise level) of each token: 0 for a token that is given at strength 1, and 1
       for a token to be drawn freely.
     - ``graded`` [B, N]: the weight of each prediction in the loss.

@@ -1,9 +1,10 @@
 """Judge a checkpoint on held-out scenes. The last line printed is a JSON object with the results.
 
-Most measures take a `Maker`, a function that makes the videos. Here the maker comes from `alone`: the model renders
-each video as a single window. benchmarks/card.py also measures videos that the farm plans and renders.
+Most measures take a function that makes the videos (`Maker`). In this module, `alone` returns this function: the model
+renders each video as a single window. benchmarks/card.py also measures videos that the farm plans and renders.
 
-Every measure has a control for comparison: the same measure of videos for which the model was given nothing.
+Every measure has a control for comparison: the same measure of videos for which the model was given nothing. For the
+VAE, the control is the decoded mean latent.
 """
 
 from __future__ import annotations
@@ -94,9 +95,9 @@ def render(
 def alone(ltx: Ltx, steps: int) -> Maker:
     """Return a function that renders each video as one window, with the model alone, without a farm.
 
-    The latents of the given images and clips replace latents of the window. A clip that begins later than the video
-    must begin at the last frame of a latent. The clip's first latent stands for that frame only, and is dropped, as on
-    the farm.
+    The latents of the given images and clips replace latents of the window. A latent holds 8 frames; only the first
+    latent of a video or clip holds a single frame. So the first latent of a clip that begins later than the video is
+    dropped, as on the farm. Such a clip must begin at the last of the 8 frames that one of the video's latents holds.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
@@ -235,7 +236,8 @@ def keyframes(
 
     Returns a mapping:
 
-    - `keyframe_error`: the median distance, in frame widths, between the shape and the half-way point in that frame.
+    - `keyframe_error`: in the half-way frame, the median distance between the shape and the half-way point, in frame
+      widths.
     - `keyframe_jumps`: the fraction of videos in which the shape jumps or vanishes between the keyframes.
 
     With `control`, the same measures without the keyframes are added, under names that end in "_control".
@@ -266,7 +268,7 @@ def evaluate(
     """Judge a checkpoint, and return a mapping from the name of each measure to its value.
 
     The name of a control ends in "_control". A control is the same measure of videos for which the model was given
-    nothing.
+    nothing, or of the decoded mean latent for the VAE.
 
     Args:
         prompts: The number of prompts in the part "text". Each of the other parts uses a quarter as many scenes.

@@ -148,8 +148,8 @@ def export(
 ) -> None:
     """Write the checkpoint to ``folder`` in diffusers' layout and in half precision.
 
-    The folder gets the whole checkpoint or nothing; an older checkpoint in it is replaced. ``statistics`` are the mean
-    and the standard deviation of the latents by channel, float32 [C].
+    The whole checkpoint is written to a draft folder, which then replaces ``folder`` and any older checkpoint in it.
+    ``statistics`` are the mean and the standard deviation of the latents by channel, float32 [C].
     """
     vae.latents_mean.copy_(statistics[0])
     vae.latents_std.copy_(statistics[1])

@@ -112,7 +112,7 @@ def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> N
 
 
 def statistics(groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a pair: first, each channel's mean over all latents; second, its standard deviation. Both float32 [C]."""
+    """Return each channel's mean over all latents, and each channel's standard deviation, both float32 [C]."""
     flat = torch.cat([group.latents.float().transpose(0, 1).flatten(1) for group in groups], dim=1)
     return flat.mean(1), flat.std(1)
 

@@ -1,8 +1,8 @@
 """The Ray actor that holds one renderer. It carries calls and nothing else.
 
 The bridge (the process that talks to Ray for the daemon) sends this file's code to the node. The node may have another
-version of the farm (docs/server.md, "Upgrade"). So nothing here imports the farm, and what renderers send each other
-names no class of the farm.
+version of the farm (docs/server.md, "Upgrade"). So this file imports nothing of the farm, and messages between
+renderers contain no objects of the farm's classes.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class RayPeers:
 
 
 class RendererActor:
-    """Builds the first renderer of `paths` (each MODULE:CLASS) that the node has.
+    """Holds a renderer: an object of the first class in `paths` (each MODULE:CLASS) that the node has.
 
-    So the bridge (the process that talks to Ray for the daemon) never imports the renderer.
+    The node imports the class. So the bridge (the process that talks to Ray for the daemon) never imports it.
 
     One render call runs at a time, always on the same thread. The other render calls queue in order. Control calls and
     questions of other renderers run at the same time as the render call.

@@ -44,9 +44,9 @@ class Call:
 
 
 class RendererActors:
-    """The detached actors of one Ray cluster. All methods are for one event loop; Ray's calls run in threads.
+    """The detached actors of one Ray cluster. Call all methods in the same event loop; calls of Ray run in threads.
 
-    publish(renderer, call or None, event, detail) is called when something happens to a renderer or a call.
+    If something happens to a renderer or a call, publish(renderer, call or None, event, detail) is called.
     """
 
     def __init__(self, paths: tuple[str, ...], publish: Publish) -> None:
@@ -64,7 +64,7 @@ class RendererActors:
         self._spawn(self._start(renderer))
 
     async def dispatch(self, renderer: RendererRef, call: Call) -> None:
-        """Hand the call over, behind those that the renderer already has; return at once."""
+        """Hand the call to the renderer, which runs it after the calls that it already has; return at once."""
         self._spawn(self._dispatch(renderer, call))
 
     async def stop(self, renderer: RendererRef) -> None:

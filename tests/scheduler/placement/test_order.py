@@ -73,7 +73,7 @@ def test_two_videos_to_be_made_over_are_told_apart_by_their_strength_or_refused(
         job = JobPart.of(plan_of(media, frames=97).shared)
         assert job.source is not None and job.conditions[job.source].artifact_id == "firm"
     with pytest.raises(
-        InvalidSpec, match=r"conditions.1.strength: must not be 0.3, the strength of conditions.0"
+        InvalidSpec, match=r"conditions.1.strength: must differ from 0.3, the strength of conditions.0"
     ):
         plan_of([light, PreparedMedia("twin", 0, 97, 0.3)], frames=97)
 

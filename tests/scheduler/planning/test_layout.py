@@ -192,7 +192,7 @@ def test_a_video_of_one_window_is_not_made_a_chain():
 
 
 def test_what_can_not_be_laid_out_for_the_farm_is_refused_with_what_can():
-    with pytest.raises(InvalidSpec, match="layout: 'farm' needs an online device"):
+    with pytest.raises(InvalidSpec, match="layout: the value 'farm' needs an online device"):
         farm_plan()
     with pytest.raises(InvalidSpec, match="layout: must be 'fixed' with strategy autoregressive"):
         farm_plan(CARDS, strategy="autoregressive")

@@ -10,7 +10,7 @@ down_revision = "0003_measured_speeds"
 
 
 def upgrade() -> None:
-    """Add the columns. Tasks of existing jobs keep their job's model."""
+    """Add the columns `tasks.model` and `tasks.weights`. For existing tasks, fill them with the values of the job."""
     for name in ("model", "weights"):
         op.add_column("tasks", sa.Column(name, sa.Text(), nullable=False, server_default=""))
         op.execute(f"UPDATE tasks SET {name} = (SELECT {name} FROM jobs WHERE jobs.id = tasks.job_id)")

@@ -10,7 +10,7 @@ down_revision = "0005_several_attempts_a_device"
 
 
 def upgrade() -> None:
-    """Add the columns and the tables for these facts."""
+    """Add columns to `tasks` and `attempts`, and make the tables `strikes` and `quarantines`."""
     op.add_column("tasks", sa.Column("retry_at", sa.Float(), server_default="0", nullable=False))
     op.add_column("attempts", sa.Column("cause", sa.String(20), server_default="", nullable=False))
     for name in ("begun", "progressed", "longest_step"):
