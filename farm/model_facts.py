@@ -193,7 +193,7 @@ class ModelFacts:
     def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
         """Return the peak device memory, in bytes, of denoising: transformer weights and activations.
 
-        Activations are 28·D·N·batch values, with N = `tokens` and D = `width`.
+        Activations are 28·D·N·batch values, where N is `tokens` and D is the transformer's width (`self.width`).
 
         Args:
             tokens: The number of latent tokens in the window.

@@ -58,8 +58,8 @@ class Base:
     Noise is mixed into these latents until they have the noise level `sigmas[0]` of the window.
 
     Attributes:
-        keys: The task keys of the storyboard windows that are enlarged to make these latents. Empty: the latents come
-            from the video that the job restyles.
+        keys: The task keys of the storyboard's windows, whose latents are enlarged to make these latents. Empty: these
+            latents come from the video that the job restyles.
     """
 
     keys: tuple[str, ...] = ()

@@ -54,7 +54,7 @@ class Meeting:
         return first, second
 
     def note(self, kinds: Sequence[str], db: float) -> str | None:
-        """Return a sentence for people that says how different the two frames are. Return None if they are alike.
+        """Return, in a sentence for people, how much the two frames in `frames` differ; None if they are alike.
 
         Args:
             kinds: "image" or "clip", for each condition of the job.

@@ -111,7 +111,7 @@ def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> li
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Let an attempt that was thought lost go on.
+    """Continue an attempt that was thought to be lost.
 
     The attempt becomes running again, and keeps its artifacts. The time limit for its next step begins now.
     """

@@ -60,7 +60,7 @@ class Ltx:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype in which the parts compute."""
+        """The dtype in which the model's parts compute."""
         return torch.float32 if self.precision == "fp32" else torch.bfloat16
 
     @property

@@ -42,7 +42,7 @@ class TimedText:
             )
 
     def shown(self) -> TimedText | Text:
-        """Return the window's prompts without those that no latent shows.
+        """Return only those of the window's prompts that at least one latent shows.
 
         If only one prompt is left, return the ``Text`` of that prompt instead of a TimedText.
         """

@@ -1,4 +1,4 @@
-"""Chooses the window that a strategy draws first. From there, windows follow forwards and backwards in time."""
+"""Chooses the window that a strategy renders first. The others follow from there, forwards and backwards in time."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
     """Return how many frames (0 to 7) to render before the first delivered frame.
 
-    The number is chosen so that few frames of the images and clips at strength 1 share a latent with other frames.
+    The number is chosen so that as few frames as possible of images and clips at strength 1 lie in one latent with
+    frames that the model makes.
 
     Args:
         media: The images and clips given with the job.
