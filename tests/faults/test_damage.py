@@ -45,7 +45,7 @@ def spoil(farm: FarmUnderTest, job_id: str, key: str, how: str) -> None:
     assert maker.state == SUCCEEDED
 
 
-@pytest.mark.parametrize("how", ["flipped", "gone"])
+@pytest.mark.parametrize("how", ["flipped", pytest.param("gone", marks=pytest.mark.long)])
 def test_a_result_that_is_spoiled_is_made_again_and_the_video_is_the_same(farm, same, how):
     job_id = farm.submit(**SHOT)
     window, _ = farm.running(job_id, "window", steps=1, seconds=120)

@@ -53,7 +53,7 @@ def attempts_of(farm, job_id, key) -> list[jobs_pb2.Attempt]:
     return list(next(task for task in farm.tasks(job_id) if task.key == key).attempts)
 
 
-@pytest.mark.parametrize("node", ["north", "south"])
+@pytest.mark.parametrize("node", ["north", pytest.param("south", marks=pytest.mark.long)])
 def test_an_owner_who_is_back_costs_no_step(farm, desks, same, everybody_away, node):
     job_id = farm.submit(**SHOT)
     task, attempt = window_on(farm, job_id, node)
