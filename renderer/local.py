@@ -177,15 +177,7 @@ class LocalJob:
     ) -> TaskContext:
         """Return a TaskContext for `task`, to call a plugin directly instead of through `do`.
 
-        The plugin makes its files in a new folder.
-
-        Args:
-            task: a task of the job's plan, or a changed copy of one.
-            step: a function that is called before each step (see TaskContext), and may raise Stopped. If None, the task
-                is never stopped.
-            state: the file that a stopped task saved, from which this task continues. If None, the task begins at its
-                first step.
-            exchange: the function with which a window in lockstep exchanges arrays (see TaskContext).
+        The plugin makes its files in a new folder. The arguments are those of `do`.
         """
         found: dict[str, Any] = {}
         self.facts.pop(task.key, None)

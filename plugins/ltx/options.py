@@ -89,8 +89,9 @@ class LtxOptions(Options):
         Field(
             ge=0,
             le=199,
-            description="Number of steps to skip at the beginning of the schedule. The job must rework a video: the "
-            "video is noised to the level of the first step that remains. If timesteps is given, no step is skipped.",
+            description="Number of steps to skip at the beginning of the schedule. Only a job that reworks a video can "
+            "skip steps here: noise is added to the video up to the level of the first remaining step. With timesteps, "
+            "no step is skipped.",
         ),
     ] = 0
     skip_final_inference_steps: Annotated[
@@ -98,8 +99,8 @@ class LtxOptions(Options):
         Field(
             ge=0,
             le=199,
-            description="Number of steps to skip at the end of the schedule. The last step that remains goes to noise "
-            "level 0. If timesteps is given, no step is skipped.",
+            description="Number of steps to skip at the end of the schedule. The last remaining step removes all noise. "
+            "With timesteps, no step is skipped.",
         ),
     ] = 0
     decode_timestep: Annotated[
